@@ -1,0 +1,22 @@
+"""Averages of weights for Keras: SWA, Lookahead and their kin.
+
+`from kerasoptimizers import SWA` is for Keras 3, `from kerasoptimizers.tf_keras
+import SWA` for Keras 2. Neither imports the other.
+"""
+
+from .averaging import averaging_optimizer
+
+__all__ = ["Lookahead", "SWA", "averaging_optimizer"]
+
+
+def __getattr__(name):
+    # Keras 3 is imported when one of its classes is asked for, so that Keras 2 works without it.
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from . import keras3
+
+    return getattr(keras3, name)
+
+
+def __dir__():
+    return __all__

@@ -1,0 +1,349 @@
+"""What the averaging wrappers of both Keras generations share.
+
+A wrapper is an optimizer that lets another one, the inner optimizer, take its
+step and then moves averages of the weights as its rule says. This file holds
+the part that does not depend on the generation: arguments, what reads and sets
+through to the inner optimizer, and moving averages in and out of a model.
+"""
+
+import contextlib
+import warnings
+
+import numpy as np
+
+from . import arguments, gradients
+
+
+class VariableList(list):
+    """Variables, as Keras 3's property `variables` and as the originals' method `variables()`."""
+
+    def __call__(self):
+        return self
+
+
+class Averaging:
+    """Mixin for an optimizer class of either generation.
+
+    The class beside it supplies `_averaged` (the variables that have averages),
+    `_averages` (in the same order), `_snapshots` (how often the average moved,
+    where the rule asks), `_position(variable)`, and the primitives `_read`
+    (an independent copy of a variable's value), `_write`, `_cast`, `_dtype`,
+    `_number` (a variable's value as a Python number), `_native` (the backend's
+    own variable), `_is_variable`, `_serialize`, `_deserialize`, and `_xp`: the
+    functions on tensors, `keras.ops` or their like.
+    """
+
+    _settings = ("sequential_update", "clipnorm", "clipvalue", "global_clipnorm", "decay", "lr")
+
+    @classmethod
+    def _check_settings(cls, optimizer, name, settings):
+        """The keyword arguments every averaging optimizer takes, checked, with their defaults.
+
+        Nothing is changed here, so that a wrong argument leaves the inner
+        optimizer as it was.
+        """
+        unknown = sorted(set(settings) - set(cls._settings))
+        if unknown:
+            raise TypeError(
+                f"{cls.__name__}() has no argument `{unknown[0]}`; beside its own it takes "
+                + ", ".join(f"`{setting}`" for setting in cls._settings)
+                + ". Set others on the inner optimizer."
+            )
+        arguments.string("name", name)
+        arguments.flag("sequential_update", settings.get("sequential_update", True))
+        checked = {
+            setting: arguments.optional(arguments.positive, setting, settings.get(setting))
+            for setting in ("clipnorm", "clipvalue", "global_clipnorm")
+        }
+        for setting in ("decay", "lr"):
+            checked[setting] = arguments.optional(
+                arguments.not_negative, setting, settings.get(setting)
+            )
+            if checked[setting] is not None and not cls._is_variable(optimizer.learning_rate):
+                raise ValueError(
+                    f"`{setting}` cannot be given: the learning rate of the inner optimizer is a "
+                    "schedule or a function, not a number."
+                )
+        if checked["clipnorm"] is not None and checked["global_clipnorm"] is not None:
+            raise ValueError("Only one of `clipnorm` and `global_clipnorm` can be given, not both.")
+        return checked
+
+    def _adopt(self, optimizer, rule, settings):
+        """Take the checked arguments over, once the base class is initialized."""
+        self.optimizer = optimizer
+        self._rule = rule
+        self.clipnorm = settings["clipnorm"]
+        self.clipvalue = settings["clipvalue"]
+        self.global_clipnorm = settings["global_clipnorm"]
+        self.decay = settings["decay"]
+        self._averages = []
+        self._snapshots = None
+        self._rounding = None
+        if settings["lr"] is not None:
+            warnings.warn(
+                "`lr` is deprecated: set `learning_rate` of the inner optimizer.",
+                DeprecationWarning,
+                stacklevel=4,
+            )
+            self.learning_rate = settings["lr"]
+
+    # Reading and setting through to the inner optimizer.
+
+    @property
+    def iterations(self):
+        """How many updates the inner optimizer has made."""
+        return self.optimizer.iterations
+
+    @property
+    def learning_rate(self):
+        """The learning rate of the inner optimizer (before `decay`)."""
+        return self.optimizer.learning_rate
+
+    @learning_rate.setter
+    def learning_rate(self, learning_rate):
+        self.optimizer.learning_rate = learning_rate
+
+    lr = learning_rate
+
+    @contextlib.contextmanager
+    def _decayed_learning_rate(self):
+        """Run the inner step at learning_rate / (1 + decay * updates).
+
+        The rate itself is put back, so that reading and setting it (as Keras's
+        learning-rate callbacks do) means the rate before decay.
+        """
+        if not self.decay:
+            yield
+            return
+        variable = self.optimizer.learning_rate
+        rate = self._read(variable)
+        updates = self._cast(self._read(self.optimizer.iterations), "float32")
+        self._write(variable, self._cast(rate / (1.0 + self.decay * updates), rate.dtype))
+        try:
+            yield
+        finally:
+            self._write(variable, rate)
+
+    def _clip(self, grads):
+        # Gradients reach an optimizer multiplied by its loss scale; the limits follow.
+        scale = getattr(self.optimizer, "loss_scale_factor", None) or 1.0
+        limits = {
+            limit: None if getattr(self, limit) is None else getattr(self, limit) * scale
+            for limit in ("clipnorm", "clipvalue", "global_clipnorm")
+        }
+        return gradients.clip(grads, self._xp, **limits)
+
+    # The averages.
+
+    def _moved(self, average, weights, fraction):
+        """The new value of an average that moves by `fraction` towards `weights`."""
+        weights = self._cast(weights, average.dtype)
+        if isinstance(fraction, float):
+            return weights if fraction == 1.0 else average + fraction * (weights - average)
+        moved = average + fraction * (weights - average)
+        # a + 1 * (w - a) is w up to rounding only; a first snapshot is w.
+        return self._xp.where(fraction == 1.0, weights, moved)
+
+    @property
+    def has_shadow_copy(self):
+        """Whether the averages exist, that is, whether the optimizer is built."""
+        return bool(self._averages)
+
+    @property
+    def has_average(self):
+        """Whether the averages hold an average: for SWA, from the first snapshot on."""
+        return self.has_shadow_copy and (
+            self._snapshots is None or self._number(self._snapshots) > 0
+        )
+
+    def get_slot(self, var, slot_name):
+        """The variable named `slot_name` that belongs to the model variable `var`.
+
+        Args:
+            var: a variable the optimizer was built for.
+            slot_name: "average" ("slow" for Lookahead), or the name of a
+                variable of the inner optimizer, such as "momentum".
+
+        Returns:
+            A variable of `var`'s shape; averages are float32 or wider.
+
+        Raises:
+            ValueError: if `var` is not one of the optimizer's variables, or
+                there is no such slot.
+        """
+        position = self._position(var)
+        if position is None:
+            raise ValueError(
+                f"`var` must be a variable this optimizer was built for, not {_name(var)}."
+            )
+        if slot_name == self._rule.slot:
+            return self._averages[position]
+        slot = self._inner_slot(self._averaged[position], slot_name)
+        if slot is None:
+            raise ValueError(
+                f"`slot_name` must be '{self._rule.slot}' or the name of a variable that the inner "
+                f"optimizer keeps for each weight, not {slot_name!r}."
+            )
+        return slot
+
+    def assign_average_vars(self, var_list):
+        """Set variables to their averages.
+
+        The averages stay as they are. Use it when training is done; while it
+        goes on, `swap_weights()` keeps the weights. Batch-norm statistics do
+        not fit the averages: recompute them afterwards.
+
+        Args:
+            var_list: variables of the model, such as `model.trainable_variables`
+                or `model.variables`. Non-trainable variables without an average
+                are left alone.
+
+        Raises:
+            ValueError: if there is no average yet (no snapshot was taken), or
+                a trainable variable has none. No variable is changed then.
+        """
+        self._require_average("assign_average_vars")
+        pairs = []
+        for variable in var_list:
+            position = self._position(variable)
+            if position is not None:
+                pairs.append((variable, self._averages[position]))
+            elif variable.trainable:
+                raise ValueError(
+                    f"`var_list` must hold variables this optimizer was built for: {_name(variable)} "
+                    "has no average."
+                )
+        if not pairs:
+            raise ValueError("`var_list` must hold at least one variable that has an average.")
+        for variable, average in pairs:
+            self._write(variable, self._cast(self._read(average), self._dtype(variable)))
+
+    def swap_weights(self):
+        """Exchange weights and averages; a second call restores both bit for bit.
+
+        Between the two calls the model predicts with the averages.
+
+        Raises:
+            ValueError: if there is no average yet. Nothing is changed then.
+        """
+        self._require_average("swap_weights")
+        rounding, restored = [], self._rounding
+        for i, (variable, average) in enumerate(zip(self._averaged, self._averages)):
+            weights, averages = self._read(variable), self._read(average)
+            narrowed = self._cast(averages, self._dtype(variable))
+            self._write(variable, narrowed)
+            widened = self._cast(weights, self._dtype(average))
+            if self._dtype(variable) != self._dtype(average):
+                # bfloat16 weights can't hold a float32 average: what rounding took off is kept
+                # for the swap back.
+                rounding.append(averages - self._cast(narrowed, self._dtype(average)))
+                if restored is not None:
+                    widened = widened + restored[i]
+            else:
+                rounding.append(None)
+            self._write(average, widened)
+        self._rounding = None if restored is not None else tuple(rounding)
+
+    def _require_average(self, action):
+        if not self.has_shadow_copy:
+            raise ValueError(
+                f"{action}() needs an average, and this optimizer has none: it was not built. "
+                "Train first."
+            )
+        if not self.has_average:
+            raise ValueError(
+                f"{action}() needs an average, and there is none yet: no snapshot was taken in "
+                f"{self._number(self.iterations)} updates, the first comes after update number "
+                f"{self._rule.start}."
+            )
+
+    # Saving. The inner optimizer is saved as a part of its own: here only what is ours, so that a file
+    # holds each variable once.
+
+    @property
+    def _saved_variables(self):
+        return self._variables
+
+    def save_own_variables(self, store):
+        for i, variable in enumerate(self._saved_variables):
+            store[str(i)] = variable.numpy()
+
+    def load_own_variables(self, store):
+        variables = self._saved_variables
+        if len(store.keys()) != len(variables):
+            warnings.warn(
+                f"The averages of '{self.name}' were not loaded: it has {len(variables)} variables, "
+                f"the file {len(store.keys())}. Build the optimizer for the saved model's variables "
+                "first.",
+                stacklevel=2,
+            )
+            return
+        for i, variable in enumerate(variables):
+            variable.assign(store[str(i)])
+
+    def set_weights(self, weights):
+        """Set all variables, in the order of `variables`.
+
+        Args:
+            weights: list of arrays, as `[v.numpy() for v in optimizer.variables]`.
+
+        Raises:
+            ValueError: if number or shapes differ. Nothing is changed then.
+        """
+        shapes = [tuple(variable.shape) for variable in self.variables]
+        given = [np.shape(weight) for weight in weights]
+        if given != shapes:
+            raise ValueError(
+                f"`weights` must be arrays of the shapes {shapes}, not of the shapes {given}."
+            )
+        for variable, weight in zip(self.variables, weights):
+            variable.assign(weight)
+
+    # Configuration.
+
+    def get_config(self):
+        """Settings from which `from_config()` makes the same optimizer, without its state."""
+        return {
+            "name": self.name,
+            "optimizer": self._serialize(self.optimizer),
+            "clipnorm": self.clipnorm,
+            "clipvalue": self.clipvalue,
+            "global_clipnorm": self.global_clipnorm,
+            "decay": self.decay,
+        }
+
+    @classmethod
+    def from_config(cls, config, custom_objects=None):
+        """Make an optimizer from the result of `get_config()`.
+
+        Args:
+            config: dict, as `get_config()` returns it.
+            custom_objects: dict of names and classes that the inner optimizer needs.
+        """
+        config = dict(config)
+        optimizer = cls._deserialize(config.pop("optimizer"), custom_objects)
+        return cls(optimizer, **config)
+
+
+def averaging_optimizer(model):
+    """The averaging optimizer a model was compiled with.
+
+    Looks through the `LossScaleOptimizer` that Keras puts around an optimizer
+    under mixed precision.
+
+    Raises:
+        ValueError: if the model was not compiled with an averaging optimizer.
+    """
+    optimizer = getattr(model, "optimizer", None)
+    while optimizer is not None and not isinstance(optimizer, Averaging):
+        optimizer = getattr(optimizer, "inner_optimizer", None)
+    if optimizer is None:
+        raise ValueError(
+            "`model` must be compiled with an averaging optimizer such as SWA, not with "
+            f"{type(getattr(model, 'optimizer', None)).__name__}."
+        )
+    return optimizer
+
+
+def _name(variable):
+    return getattr(variable, "path", None) or getattr(variable, "name", None) or repr(variable)

@@ -1,0 +1,62 @@
+"""What is done to gradients before the inner optimizer sees them: clipping.
+
+`xp` is the namespace of tensor functions: `keras.ops`, or its like for Keras 2.
+"""
+
+
+def clip(gradients, xp, clipnorm=None, clipvalue=None, global_clipnorm=None):
+    """Clip by value, then each gradient by its norm, or all by their common norm.
+
+    A gradient may be None (left so) or sparse (`tf.IndexedSlices`): repeated
+    rows are added up first, because the norm of the gradient is that of the sum.
+    """
+    if clipnorm is None and clipvalue is None and global_clipnorm is None:
+        return gradients
+    gradients = [_merge_repeated_rows(g) for g in gradients]
+    if clipvalue is not None:
+        gradients = _map(lambda g: xp.clip(g, -clipvalue, clipvalue), gradients)
+    if clipnorm is not None:
+        gradients = _map(lambda g: _limit(g, _squared_norm(g, xp), clipnorm, xp), gradients)
+    if global_clipnorm is not None:
+        squared_norm = sum(_squared_norm(_values(g), xp) for g in gradients if g is not None)
+        gradients = _map(lambda g: _limit(g, squared_norm, global_clipnorm, xp), gradients)
+    return gradients
+
+
+def _limit(values, squared_norm, largest, xp):
+    norm = xp.sqrt(squared_norm)
+    # Divided last, as TensorFlow does: the originals' numbers come out.
+    return values * largest / xp.cast(xp.maximum(norm, largest), values.dtype)
+
+
+def _squared_norm(values, xp):
+    # float16 overflows at 65504, which a sum of squares passes easily.
+    return xp.sum(xp.square(xp.cast(values, "float32")))
+
+
+def _map(function, gradients):
+    return [None if g is None else _with_values(g, function(_values(g))) for g in gradients]
+
+
+def _is_sparse(gradient):
+    return type(gradient).__name__ == "IndexedSlices"
+
+
+def _values(gradient):
+    return gradient.values if _is_sparse(gradient) else gradient
+
+
+def _with_values(gradient, values):
+    if not _is_sparse(gradient):
+        return values
+    return type(gradient)(values, gradient.indices, gradient.dense_shape)
+
+
+def _merge_repeated_rows(gradient):
+    if not _is_sparse(gradient):
+        return gradient
+    import tensorflow as tf
+
+    rows, position = tf.unique(gradient.indices)
+    values = tf.math.unsorted_segment_sum(gradient.values, position, tf.size(rows))
+    return tf.IndexedSlices(values, rows, gradient.dense_shape)

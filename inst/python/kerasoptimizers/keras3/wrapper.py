@@ -1,0 +1,260 @@
+"""The averaging wrapper for Keras 3."""
+
+import contextlib
+
+import keras
+
+from .. import arguments, moving
+from ..averaging import Averaging, VariableList
+
+_MOVERS = {
+    "tensorflow": moving.with_tensorflow,
+    "jax": moving.with_jax,
+    "torch": moving.with_torch,
+}
+
+
+class AveragingOptimizer(Averaging, keras.optimizers.Optimizer):
+    """A Keras 3 optimizer that wraps another and averages the weights by a rule."""
+
+    _xp = keras.ops
+
+    def __init__(self, optimizer, rule, name, **settings):
+        _require_known_backend()
+        optimizer = _get_optimizer(optimizer)
+        settings = self._check_settings(optimizer, name, settings)
+        super().__init__(learning_rate=0.0, name=name)
+        # Count and rate are the inner optimizer's. The base class's own are dropped, so that a file
+        # holds each variable once and no reader takes them for the real ones.
+        for attribute in ("_iterations", "_learning_rate"):
+            self._untrack_variable(getattr(self, attribute))
+            delattr(self, attribute)
+        self._adopt(optimizer, rule, settings)
+
+    # Primitives for the shared part.
+
+    @staticmethod
+    def _is_variable(value):
+        return isinstance(value, keras.Variable)
+
+    @staticmethod
+    def _read(variable):
+        return keras.ops.copy(variable)
+
+    @staticmethod
+    def _native(variable):
+        return variable.value if isinstance(variable, keras.Variable) else variable
+
+    @staticmethod
+    def _write(variable, value):
+        variable.assign(value)
+
+    @staticmethod
+    def _cast(value, dtype):
+        return keras.ops.cast(value, dtype)
+
+    @staticmethod
+    def _dtype(variable):
+        return keras.backend.standardize_dtype(variable.dtype)
+
+    @staticmethod
+    def _number(variable):
+        return int(keras.ops.convert_to_numpy(variable))
+
+    @staticmethod
+    def _serialize(optimizer):
+        return keras.optimizers.serialize(optimizer)
+
+    @staticmethod
+    def _deserialize(config, custom_objects):
+        return keras.optimizers.deserialize(config, custom_objects)
+
+    def _position(self, variable):
+        try:
+            return self._trainable_variables_indices.get(self._var_key(variable))
+        except AttributeError:
+            return None
+
+    def _inner_slot(self, variable, slot_name):
+        if isinstance(self.optimizer, Averaging):
+            return self.optimizer.get_slot(variable, slot_name)
+        # Keras 3 keeps no slots; it names such a variable after the weight it belongs to.
+        path = getattr(variable, "path", variable.name).replace("/", "_").replace(":", "_")
+        name = f"{path}_{slot_name}"
+        return next((v for v in self.optimizer.variables if v.name.split(":")[0] == name), None)
+
+    # What Keras asks of an optimizer.
+
+    @property
+    def iterations(self):
+        return super().iterations
+
+    @iterations.setter
+    def iterations(self, value):
+        steps = self.optimizer.gradient_accumulation_steps or 1
+        if isinstance(self.optimizer, Averaging):
+            self.optimizer.iterations = value
+        else:
+            self.optimizer._iterations.assign(keras.ops.convert_to_tensor(value) * steps)
+
+    @property
+    def loss_scale_factor(self):
+        optimizer = self.__dict__.get("optimizer")
+        return None if optimizer is None else optimizer.loss_scale_factor
+
+    @loss_scale_factor.setter
+    def loss_scale_factor(self, factor):
+        # The base class sets it before there is an inner optimizer.
+        if "optimizer" in self.__dict__:
+            self.optimizer.loss_scale_factor = factor
+
+    def scale_loss(self, loss):
+        return self.optimizer.scale_loss(loss)
+
+    @property
+    def _averaged(self):
+        # The base class keeps the list outside of its tracking: the model owns these variables.
+        return self._trainable_variables
+
+    @property
+    def variables(self):
+        """All variables: the inner optimizer's (its count first), then the averages."""
+        return VariableList(list(self.optimizer.variables) + list(self._variables))
+
+    def build(self, variables):
+        """Create the averages, as copies of the variables.
+
+        Args:
+            variables: list of the model's trainable variables.
+
+        Raises:
+            ValueError: if the inner optimizer was built for other variables.
+        """
+        variables = list(variables)
+        if self.built or not variables:
+            return
+        if self.optimizer.built:
+            _require_same_variables(self.optimizer, variables)
+        else:
+            self.optimizer.build(variables)
+        super().build(variables)
+        if self._rule.starts_empty:
+            self._snapshots = self.add_variable(
+                shape=(),
+                dtype="int",
+                initializer="zeros",
+                aggregation="only_first_replica",
+                name="snapshots",
+            )
+        self._averages = [self._add_average(variable) for variable in variables]
+
+    def _add_average(self, variable):
+        dtype = self._dtype(variable)
+        if dtype in ("float16", "bfloat16"):
+            dtype = "float32"
+        path = getattr(variable, "path", variable.name).replace("/", "_").replace(":", "_")
+        with self._beside(variable):
+            return self.add_variable(
+                shape=variable.shape,
+                initializer=lambda shape, dtype: self._cast(self._read(variable), dtype),
+                dtype=dtype,
+                layout=getattr(variable, "_layout", None),
+                name=f"{path}_{self._rule.slot}",
+            )
+
+    def _beside(self, variable):
+        """Place what is created on the devices of `variable`."""
+        if keras.backend.backend() != "tensorflow":
+            return contextlib.nullcontext()
+        return self._distribution_strategy.extended.colocate_vars_with(self._native(variable))
+
+    def apply(self, grads, trainable_variables=None):
+        """Let the inner optimizer apply the gradients, then move the averages if that is due.
+
+        Args:
+            grads: list of gradients; None where a variable has none.
+            trainable_variables: list of the variables they belong to; not
+                needed once the optimizer is built.
+        """
+        grads = list(grads)
+        if not grads:
+            return
+        if trainable_variables is not None:
+            trainable_variables = list(trainable_variables)
+            if not self.built:
+                with keras.name_scope(self.name, caller=self):
+                    self.build(trainable_variables)
+        always = _counts_every_call(self.optimizer)
+        before = None if always else self._read(self.iterations)
+        with self._decayed_learning_rate():
+            self.optimizer.apply(self._clip(grads), trainable_variables)
+        after = self._read(self.iterations)
+        move = _MOVERS[keras.backend.backend()]
+        if always:
+            move(self, after - 1, None)
+        else:
+            move(self, before, after > before)
+
+    def apply_gradients(self, grads_and_vars):
+        """`apply()` for pairs of gradient and variable.
+
+        Args:
+            grads_and_vars: iterable of (gradient, variable) pairs.
+
+        Returns:
+            The number of updates made.
+        """
+        grads, trainable_variables = zip(*grads_and_vars)
+        self.apply(grads, trainable_variables)
+        return self.iterations
+
+    def finalize_variable_values(self, var_list):
+        # An inner `use_ema` ends training here; averages of ours are put in only when asked.
+        self.optimizer.finalize_variable_values(var_list)
+
+
+def _require_known_backend():
+    if keras.backend.backend() not in _MOVERS:
+        raise RuntimeError(
+            f"Averaging optimizers need the Keras backend {', '.join(_MOVERS)}, "
+            f"not {keras.backend.backend()}: set KERAS_BACKEND before Keras is imported."
+        )
+
+
+def _get_optimizer(optimizer):
+    allowed = "a Keras 3 optimizer or the name of one"
+    if isinstance(optimizer, str):
+        try:
+            return keras.optimizers.get(optimizer)
+        except ValueError:
+            arguments.refuse("optimizer", allowed, optimizer)
+    if not isinstance(optimizer, keras.optimizers.Optimizer):
+        if type(optimizer).__module__.partition(".")[0] == "tf_keras":
+            raise TypeError(
+                "`optimizer` must be a Keras 3 optimizer, not one of Keras 2 (tf_keras): for that, "
+                "import from kerasoptimizers.tf_keras."
+            )
+        arguments.refuse("optimizer", allowed, optimizer)
+    return optimizer
+
+
+def _require_same_variables(optimizer, variables):
+    key = optimizer._var_key
+    if {key(v) for v in variables} != set(optimizer._trainable_variables_indices):
+        raise ValueError(
+            "`optimizer` was built for other variables than this model's: give each model an inner "
+            "optimizer of its own."
+        )
+
+
+def _counts_every_call(optimizer):
+    """Whether each call of the optimizer's `apply()` is an update.
+
+    It isn't when gradients are accumulated, or when a loss scale skips those
+    that are not finite.
+    """
+    if isinstance(optimizer, Averaging):
+        return _counts_every_call(optimizer.optimizer)
+    if isinstance(optimizer, keras.optimizers.LossScaleOptimizer):
+        return False
+    return not optimizer.gradient_accumulation_steps

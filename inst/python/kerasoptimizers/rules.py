@@ -1,0 +1,69 @@
+"""The rules of the averaging methods: when an average moves, and how far.
+
+Every method lets the inner optimizer take its step and then does
+
+    average += fraction * (weights - average)        if due
+
+A rule is that arithmetic and nothing else. It works on whatever numbers it is
+given (Python, NumPy, or the tensors of any backend), so it knows neither Keras
+nor a backend. `update` is the number of the update just taken; the first is 0.
+"""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Rule:
+    """When an average moves and by what fraction of its distance to the weights."""
+
+    #: Name of the slot that holds the average.
+    slot = "average"
+    #: Whether the weights are set to the average each time it has moved.
+    writes_back = False
+    #: Whether the average means nothing before it first moves. Such a rule is
+    #: told how often its average has moved so far (`snapshots`).
+    starts_empty = False
+
+    def due(self, update):
+        """Whether the average moves after update number `update`."""
+        return True
+
+    def fraction(self, update, snapshots, xp):
+        """The fraction, from 0 to 1, by which the average moves.
+
+        `xp` is a namespace with `minimum` and `where`, such as NumPy's.
+        """
+        raise NotImplementedError
+
+
+@dataclass(frozen=True)
+class EqualAverage(Rule):
+    """Equal-weight average of snapshots: Izmailov et al. 2018, arXiv 1803.05407."""
+
+    start: int
+    period: int
+    starts_empty = True
+
+    def due(self, update):
+        if self.period == 1:
+            return update >= self.start
+        return (update >= self.start) & ((update - self.start) % self.period == 0)
+
+    def fraction(self, update, snapshots, xp):
+        return 1.0 / (snapshots + 1.0)
+
+
+@dataclass(frozen=True)
+class StepBack(Rule):
+    """k steps forward, one back: Zhang et al. 2019, arXiv 1907.08610."""
+
+    period: int
+    step_size: float
+    slot = "slow"
+    writes_back = True
+
+    def due(self, update):
+        return True if self.period == 1 else (update + 1) % self.period == 0
+
+    def fraction(self, update, snapshots, xp):
+        return self.step_size

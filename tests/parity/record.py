@@ -1,0 +1,67 @@
+"""Record the files of this folder afresh from the original implementations.
+
+In an environment of its own, with Python 3.9 to 3.11:
+
+    pip install tensorflow-cpu==2.15.1 tensorflow-addons==0.23.0
+    python record.py             # rewrites every file of this folder
+    python record.py --check     # only says how far the recorded numbers are from those
+
+The cases (settings, initial values, gradients) stay as they are in the files.
+"""
+
+import importlib.metadata
+import json
+import pathlib
+import sys
+
+import numpy as np
+import tensorflow as tf
+import tensorflow_addons as tfa
+
+FOLDER = pathlib.Path(__file__).parent
+
+
+def run(case):
+    """Variables and slot after every step of a case."""
+    inner = getattr(tf.keras.optimizers.legacy, case["inner"]["class"])(**case["inner"]["config"])
+    optimizer = getattr(tfa.optimizers, case["optimizer"])(inner, **case["config"])
+    variables = [
+        tf.Variable(np.array(value, "float32"), name=name)
+        for name, value in zip(case["names"], case["initial"])
+    ]
+    for gradients in case["gradients"]:
+        gradients = [tf.constant(np.array(gradient, "float32")) for gradient in gradients]
+        optimizer.apply_gradients(zip(gradients, variables))
+        yield {
+            "variables": [variable.numpy().tolist() for variable in variables],
+            case["slot"]: [optimizer.get_slot(v, case["slot"]).numpy().tolist() for v in variables],
+        }
+
+
+def distance(old, new):
+    return max(
+        float(np.max(np.abs(np.array(a) - np.array(b))))
+        for before, after in zip(old, new)
+        for key in before
+        for a, b in zip(before[key], after[key])
+    )
+
+
+def main():
+    for path in sorted(FOLDER.glob("*.json")):
+        recording = json.loads(path.read_text())
+        largest = 0.0
+        for case in recording["cases"]:
+            fresh = list(run(case))
+            largest = max(largest, distance(case["after_step"], fresh))
+            case["after_step"] = fresh
+        print(f"{path.name}: {len(recording['cases'])} cases, largest difference {largest:.3g}")
+        if "--check" not in sys.argv[1:]:
+            package = recording["recorded_from"].split()[0]
+            recording["recorded_from"] = f"{package} {importlib.metadata.version(package)}"
+            recording["tensorflow"] = tf.__version__
+            path.write_text(json.dumps(recording))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,489 @@
+"""What every averaging optimizer does, on the Keras 3 backend that KERAS_BACKEND names."""
+
+import io
+import zipfile
+
+import h5py
+import keras
+import numpy as np
+import pytest
+
+from kerasoptimizers import SWA, Lookahead, averaging_optimizer
+
+TENSORFLOW = keras.backend.backend() == "tensorflow"
+needs_tensorflow = pytest.mark.skipif(
+    not TENSORFLOW, reason="sparse gradients (tf.IndexedSlices) exist on TensorFlow only"
+)
+
+
+def data(examples=64):
+    generator = np.random.default_rng(1)
+    x = generator.normal(size=(examples, 4)).astype("float32")
+    return x, (x @ np.array([[1.0], [-2.0], [0.5], [3.0]], "float32")).astype("float32")
+
+
+def compiled_model(optimizer, seed=0, **compile_arguments):
+    keras.utils.set_random_seed(seed)
+    model = keras.Sequential(
+        [keras.Input((4,)), keras.layers.Dense(8, activation="tanh"), keras.layers.Dense(1)]
+    )
+    # An object, because Keras 3 can't read "mse" back from an HDF5 file.
+    model.compile(optimizer, keras.losses.MeanSquaredError(), **compile_arguments)
+    return model
+
+
+def sgd(**config):
+    return keras.optimizers.SGD(**{"learning_rate": 0.05, "momentum": 0.9, **config})
+
+
+def weights(model):
+    return [np.array(v.numpy()) for v in model.trainable_variables]
+
+
+def averages(model):
+    optimizer = averaging_optimizer(model)
+    slot = "slow" if isinstance(optimizer, Lookahead) else "average"
+    return [np.array(optimizer.get_slot(v, slot).numpy()) for v in model.trainable_variables]
+
+
+def assert_same(actual, expected):
+    assert len(actual) == len(expected)
+    for a, b in zip(actual, expected):
+        np.testing.assert_array_equal(a, b)
+
+
+def assert_close(actual, expected, tolerance=1e-6):
+    assert len(actual) == len(expected)
+    for a, b in zip(actual, expected):
+        np.testing.assert_allclose(a, b, rtol=tolerance, atol=tolerance)
+
+
+class Recorder(keras.callbacks.Callback):
+    """The weights after each update."""
+
+    def on_train_begin(self, logs=None):
+        self.weights = []
+
+    def on_train_batch_end(self, batch, logs=None):
+        if hasattr(self.model, "jax_state_sync"):
+            self.model.jax_state_sync()
+        self.weights.append(weights(self.model))
+
+
+def train(optimizer, updates=24, **compile_arguments):
+    """A model after `updates` updates in fit(), and its weights after each."""
+    model = compiled_model(optimizer, **compile_arguments)
+    x, y = data()
+    recorder = Recorder()
+    model.fit(
+        x, y, batch_size=8, epochs=updates // 8, verbose=0, shuffle=False, callbacks=[recorder]
+    )
+    return model, recorder.weights
+
+
+# Rules, as fit() compiles them.
+
+
+@pytest.mark.parametrize("start, period", [(0, 1), (0, 10), (3, 4), (23, 1)])
+def test_swa_average_is_the_mean_of_the_snapshots(start, period):
+    model, path = train(SWA(sgd(), start_averaging=start, average_period=period))
+    snapshots = path[start::period]
+    assert_close(averages(model), [np.mean(w, axis=0) for w in zip(*snapshots)])
+    assert model.optimizer.snapshots == len(snapshots)
+
+
+def test_swa_leaves_training_as_it_is():
+    plain, _ = train(sgd())
+    averaged, _ = train(SWA(sgd(), average_period=2))
+    assert_same(weights(averaged), weights(plain))
+
+
+def test_first_snapshot_is_the_weights_bit_for_bit():
+    model, path = train(SWA(sgd(), start_averaging=20, average_period=100))
+    assert_same(averages(model), path[20])
+
+
+@pytest.mark.parametrize("period, step_size", [(6, 0.5), (1, 0.3), (5, 1.0), (24, 0.8)])
+def test_lookahead_sets_weights_to_the_slow_weights(period, step_size):
+    # The inner optimizer has no state, so that its path can be followed from any weights.
+    model, path = train(Lookahead(sgd(momentum=0.0), period, step_size))
+    assert_same(averages(model), path[24 // period * period - 1])
+
+
+def test_lookahead_follows_the_paper():
+    x, y = data(8)
+    model = compiled_model(Lookahead(sgd(momentum=0.0), sync_period=3, slow_step_size=0.4))
+    twin = compiled_model(sgd(momentum=0.0))
+    slow = weights(twin)
+    for update in range(9):
+        model.train_on_batch(x, y)
+        twin.train_on_batch(x, y)
+        if update % 3 == 2:
+            slow = [s + 0.4 * (f - s) for s, f in zip(slow, weights(twin))]
+            twin.set_weights(slow)
+        assert_close(weights(model), weights(twin))
+    assert_close(averages(model), slow)
+
+
+@pytest.mark.parametrize("method", [SWA, Lookahead])
+def test_compiled_and_eager_training_agree(method):
+    compiled, _ = train(method(sgd()))
+    eager, _ = train(method(sgd()), run_eagerly=True)
+    assert_close(weights(compiled), weights(eager), 1e-5)
+    assert_close(averages(compiled), averages(eager), 1e-5)
+
+
+@pytest.mark.parametrize("inner", ["sgd", "adam", "rmsprop", "adagrad", "adamw", "lion"])
+def test_inner_optimizers_by_name(inner):
+    by_name, _ = train(SWA(inner, average_period=5))
+    by_object, _ = train(SWA(keras.optimizers.get(inner), average_period=5))
+    assert_same(averages(by_name), averages(by_object))
+    assert isinstance(by_name.optimizer.optimizer, type(keras.optimizers.get(inner)))
+
+
+def test_wrappers_nest():
+    model, path = train(SWA(Lookahead(sgd(), sync_period=4), average_period=3))
+    assert_close(averages(model), [np.mean(w, axis=0) for w in zip(*path[::3])])
+    slow = model.optimizer.get_slot(model.trainable_variables[0], "slow")
+    assert tuple(slow.shape) == (4, 8)
+
+
+def test_accumulated_gradients_are_one_update():
+    optimizer = SWA(sgd(gradient_accumulation_steps=4), start_averaging=1, average_period=2)
+    model, path = train(optimizer)
+    snapshots = path[3::4][1::2]  # after each real update, from number 1, every second
+    assert model.optimizer.snapshots == len(snapshots) == 3
+    assert_close(averages(model), [np.mean(w, axis=0) for w in zip(*snapshots)])
+
+
+# Reading and setting through to the inner optimizer.
+
+
+@pytest.mark.parametrize("attribute", ["learning_rate", "lr"])
+def test_learning_rate_is_the_inner_optimizers(attribute):
+    optimizer = SWA(sgd(learning_rate=0.05))
+    assert float(getattr(optimizer, attribute)) == pytest.approx(0.05)
+    setattr(optimizer, attribute, 0.02)
+    assert float(optimizer.optimizer.learning_rate) == pytest.approx(0.02)
+
+
+def test_learning_rate_callback_reaches_the_inner_optimizer():
+    rates = [0.1, 0.01]
+    model = compiled_model(SWA(sgd()))
+    scheduler = keras.callbacks.LearningRateScheduler(lambda epoch, rate: rates[epoch])
+    history = model.fit(*data(), epochs=2, verbose=0, callbacks=[scheduler]).history
+    assert history["learning_rate"] == pytest.approx(rates)
+    assert float(model.optimizer.optimizer.learning_rate) == pytest.approx(0.01)
+
+
+def test_iterations_are_the_inner_optimizers():
+    model, _ = train(SWA(sgd()))
+    assert int(model.optimizer.iterations) == int(model.optimizer.optimizer.iterations) == 24
+    model.optimizer.iterations = 100
+    assert int(model.optimizer.optimizer.iterations) == 100
+
+
+def test_decay_divides_the_rate_by_one_plus_decay_times_updates():
+    decayed, _ = train(SWA(sgd(), decay=0.1))
+    schedule = keras.optimizers.schedules.InverseTimeDecay(0.05, decay_steps=1, decay_rate=0.1)
+    scheduled, _ = train(SWA(sgd(learning_rate=schedule)))
+    assert_close(weights(decayed), weights(scheduled))
+    assert float(decayed.optimizer.learning_rate) == pytest.approx(0.05)
+
+
+def test_lr_sets_the_inner_rate_and_says_what_to_use():
+    with pytest.warns(DeprecationWarning, match="learning_rate"):
+        optimizer = SWA(sgd(), lr=0.3)
+    assert float(optimizer.optimizer.learning_rate) == pytest.approx(0.3)
+
+
+@pytest.mark.parametrize("clip", ["clipnorm", "clipvalue", "global_clipnorm"])
+def test_clipping_is_that_of_keras(clip):
+    ours, _ = train(SWA(sgd(), **{clip: 0.1}))
+    keras_own, _ = train(sgd(**{clip: 0.1}))
+    unclipped, _ = train(sgd())
+    assert_close(weights(ours), weights(keras_own))
+    assert not np.allclose(weights(ours)[0], weights(unclipped)[0])
+
+
+def test_clipping_limits_the_gradient_without_its_loss_scale():
+    scaled, _ = train(SWA(sgd(loss_scale_factor=1024.0), clipnorm=0.1))
+    plain, _ = train(SWA(sgd(), clipnorm=0.1))
+    assert_close(weights(scaled), weights(plain), 1e-5)
+
+
+# Sparse gradients.
+
+
+def sparse_model(optimizer):
+    keras.utils.set_random_seed(0)
+    model = keras.Sequential(
+        [keras.layers.Embedding(20, 3), keras.layers.Flatten(), keras.layers.Dense(1)]
+    )
+    model.compile(optimizer, "mse")
+    tokens = np.array([[1, 1, 2], [3, 1, 1], [7, 2, 2], [9, 9, 9]])
+    model.fit(tokens, np.arange(4.0), epochs=6, batch_size=2, verbose=0, shuffle=False)
+    return model
+
+
+@needs_tensorflow
+@pytest.mark.parametrize("method", [SWA, Lookahead])
+def test_embeddings_average_rows_without_gradient_too(method):
+    model = sparse_model(method(sgd(), 0, 4) if method is SWA else method(sgd(), 4))
+    plain = sparse_model(sgd())
+    if method is SWA:
+        assert_same(weights(model), weights(plain))
+    untouched = model.layers[0].embeddings.numpy()[0]
+    np.testing.assert_array_equal(averages(model)[0][0], untouched)
+
+
+@needs_tensorflow
+@pytest.mark.parametrize("clip", ["clipnorm", "clipvalue", "global_clipnorm"])
+def test_clipping_a_sparse_gradient_is_clipping_the_dense_one(clip):
+    import tensorflow as tf
+
+    values = tf.constant([[1.0, 2.0], [3.0, -4.0], [0.5, 0.5]])
+    sparse = tf.IndexedSlices(values, tf.constant([2, 0, 2]), tf.constant([4, 2]))
+    results = []
+    for gradient in (sparse, tf.convert_to_tensor(sparse)):
+        variable = keras.Variable(np.ones((4, 2), "float32"))
+        optimizer = SWA(sgd(learning_rate=1.0, momentum=0.0), **{clip: 0.7})
+        optimizer.build([variable])
+        optimizer.apply([gradient], [variable])
+        results.append(variable.numpy())
+    assert_close([results[0]], [results[1]])
+    assert not np.allclose(results[0], 1.0)
+
+
+# Moving averages in and out.
+
+
+@pytest.mark.parametrize("action", ["assign_average_vars", "swap_weights"])
+def test_before_the_first_snapshot_there_is_no_average(action):
+    model, path = train(SWA(sgd(), start_averaging=100))
+    arguments = [model.trainable_variables] if action == "assign_average_vars" else []
+    with pytest.raises(ValueError, match=f"{action}.. needs an average.*24 updates.*number 100"):
+        getattr(model.optimizer, action)(*arguments)
+    assert_same(weights(model), path[-1])
+    assert not model.optimizer.has_average
+
+
+def test_assign_average_vars_sets_weights_and_keeps_averages():
+    model, _ = train(SWA(sgd(), average_period=3))
+    before = averages(model)
+    model.optimizer.assign_average_vars(model.trainable_variables)
+    assert_same(weights(model), before)
+    assert_same(averages(model), before)
+
+
+def test_assign_average_vars_leaves_other_variables_alone():
+    keras.utils.set_random_seed(0)
+    model = keras.Sequential(
+        [keras.Input((4,)), keras.layers.BatchNormalization(), keras.layers.Dense(1)]
+    )
+    model.compile(SWA(sgd(), average_period=3), "mse")
+    model.fit(*data(), epochs=2, verbose=0)
+    statistics = [v.numpy() for v in model.non_trainable_variables]
+    model.optimizer.assign_average_vars(model.variables)
+    assert_same([v.numpy() for v in model.non_trainable_variables], statistics)
+    assert_same(weights(model), averages(model))
+
+
+def test_variables_of_another_model_are_refused_before_anything_is_changed():
+    model, path = train(SWA(sgd(), average_period=3))
+    other = compiled_model("sgd", seed=9)
+    mixed = model.trainable_variables[:2] + other.trainable_variables
+    with pytest.raises(ValueError, match="`var_list` must hold variables this optimizer"):
+        model.optimizer.assign_average_vars(mixed)
+    assert_same(weights(model), path[-1])
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
+def test_swapping_twice_is_bit_for_bit(dtype):
+    keras.utils.set_random_seed(0)
+    model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3, dtype=dtype)])
+    model.compile(SWA(sgd(), average_period=3), "mse")
+    model.fit(data()[0], np.zeros((64, 3)), epochs=2, verbose=0)
+    before, average_before = weights(model), averages(model)
+    assert average_before[0].dtype == np.float32
+    model.optimizer.swap_weights()
+    assert_same(weights(model), [a.astype(w.dtype) for a, w in zip(average_before, before)])
+    model.optimizer.swap_weights()
+    assert_same(weights(model), before)
+    assert_same(averages(model), average_before)
+
+
+@pytest.mark.parametrize("action", ["assign", "swap"])
+def test_training_goes_on_after_averages_were_moved(action):
+    # On JAX a weight and an average that share a buffer make the next fit() fail.
+    model, _ = train(SWA(sgd(), average_period=2))
+    for _ in range(3):
+        if action == "assign":
+            model.optimizer.assign_average_vars(model.trainable_variables)
+        else:
+            model.optimizer.swap_weights()
+        model.fit(*data(), epochs=1, verbose=0)
+    assert model.optimizer.snapshots == 12 + 3
+
+
+def test_swapping_between_epochs_does_not_disturb_training():
+    model = compiled_model(SWA(sgd(), average_period=2))
+    plain = compiled_model(sgd())
+    for _ in range(3):
+        for m in (model, plain):
+            m.fit(*data(), epochs=1, verbose=0, shuffle=False)
+        model.optimizer.swap_weights()
+        model.optimizer.swap_weights()
+    assert_same(weights(model), weights(plain))
+
+
+def test_get_slot_finds_averages_and_inner_slots():
+    model, _ = train(SWA(sgd()))
+    variable = model.trainable_variables[0]
+    assert tuple(model.optimizer.get_slot(variable, "average").shape) == tuple(variable.shape)
+    assert np.any(model.optimizer.get_slot(variable, "momentum").numpy())
+    with pytest.raises(ValueError, match="`slot_name` must be 'average'"):
+        model.optimizer.get_slot(variable, "velocity")
+    with pytest.raises(ValueError, match="`var` must be a variable this optimizer was built for"):
+        model.optimizer.get_slot(compiled_model("sgd").trainable_variables[0], "average")
+
+
+def test_averaging_optimizer_looks_through_loss_scaling():
+    inner = SWA(sgd())
+    model = compiled_model(keras.optimizers.LossScaleOptimizer(inner))
+    assert averaging_optimizer(model) is inner
+    with pytest.raises(ValueError, match="`model` must be compiled with an averaging optimizer"):
+        averaging_optimizer(compiled_model("sgd"))
+
+
+# Variables and files.
+
+
+@pytest.mark.parametrize("method", [SWA, Lookahead])
+def test_variables_are_listed_once_count_first(method):
+    model, _ = train(method(sgd()))
+    variables = model.optimizer.variables
+    assert len({id(v) for v in variables}) == len(variables)
+    assert variables[0] is model.optimizer.optimizer.variables[0]
+    assert list(variables()) == list(variables)
+    # count, rate, momentum and average of four weights, and the snapshots of SWA
+    assert len(variables) == 2 + 4 + 4 + (method is SWA)
+
+
+@pytest.mark.parametrize("method", [SWA, Lookahead])
+def test_config_makes_the_same_optimizer(method):
+    optimizer = method(sgd(), 7, name="mine", clipvalue=0.5, decay=0.01)
+    twin = method.from_config(optimizer.get_config())
+    assert twin.get_config() == optimizer.get_config()
+    assert isinstance(twin.optimizer, keras.optimizers.SGD)
+
+
+@pytest.mark.parametrize("method", [SWA, Lookahead])
+def test_a_saved_model_goes_on_training_where_it_was(method, tmp_path):
+    model, _ = train(method(sgd(), 5))
+    path = tmp_path / "model.keras"
+    model.save(path)
+    loaded = keras.models.load_model(path)
+    assert type(loaded.optimizer) is method
+    assert_same(
+        [v.numpy() for v in loaded.optimizer.variables], [v.numpy() for v in model.optimizer.variables]
+    )
+    for m in (model, loaded):
+        m.fit(*data(), batch_size=8, epochs=2, verbose=0, shuffle=False)
+    assert_same(weights(loaded), weights(model))
+    assert_same(averages(loaded), averages(model))
+
+
+def test_an_hdf5_file_loads_with_a_fresh_optimizer(tmp_path):
+    # Keras 3 builds the optimizer of such a file for no variables, and so can't restore any.
+    model, _ = train(SWA(sgd()))
+    model.save(tmp_path / "model.h5")
+    loaded = keras.models.load_model(tmp_path / "model.h5")
+    assert_same(weights(loaded), weights(model))
+    loaded.fit(*data(), epochs=1, verbose=0)
+    assert loaded.optimizer.snapshots == 1
+
+
+def test_a_file_holds_each_variable_once(tmp_path):
+    model, _ = train(SWA(sgd()))
+    model.save(tmp_path / "model.keras")
+    with zipfile.ZipFile(tmp_path / "model.keras") as archive:
+        file = h5py.File(io.BytesIO(archive.read("model.weights.h5")))
+    found = []
+    file.visititems(lambda name, item: found.append(name) if isinstance(item, h5py.Dataset) else None)
+    assert len(found) == len(model.variables) + len(model.optimizer.variables)
+
+
+def test_set_weights_sets_all_or_nothing():
+    model, _ = train(SWA(sgd()))
+    saved = [v.numpy() for v in model.optimizer.variables]
+    with pytest.raises(ValueError, match="`weights` must be arrays of the shapes"):
+        model.optimizer.set_weights([value + 1 for value in saved[:-1]])
+    assert_same([v.numpy() for v in model.optimizer.variables], saved)
+    model.optimizer.set_weights([2 * value for value in saved])
+    assert_same([v.numpy() for v in model.optimizer.variables], [2 * value for value in saved])
+
+
+def test_an_inner_optimizer_of_another_model_is_refused():
+    model, _ = train(sgd())
+    optimizer = SWA(model.optimizer)
+    with pytest.raises(ValueError, match="`optimizer` was built for other variables"):
+        optimizer.build(compiled_model("sgd").trainable_variables)
+
+
+def test_a_trained_optimizer_can_be_wrapped():
+    # Its count has gone on, but the average is of the snapshots taken since.
+    model, _ = train(sgd())
+    model.compile(SWA(model.optimizer, average_period=4), "mse")
+    recorder = Recorder()
+    model.fit(*data(), batch_size=8, verbose=0, callbacks=[recorder])
+    assert_close(averages(model), [np.mean(w, axis=0) for w in zip(*recorder.weights[::4])])
+
+
+# Arguments.
+
+
+@pytest.mark.parametrize(
+    "make, message",
+    [
+        (lambda: SWA(None), "`optimizer` must be a Keras 3 optimizer or the name of one, not None."),
+        (lambda: SWA("nonsense"), "`optimizer` must be a Keras 3 optimizer.*not 'nonsense'"),
+        (lambda: SWA(keras.optimizers.SGD), "`optimizer` must be a Keras 3 optimizer"),
+        (lambda: SWA(sgd(), -1), "`start_averaging` must be a whole number >= 0, not -1."),
+        (lambda: SWA(sgd(), 1.5), "`start_averaging` must be a whole number >= 0, not 1.5."),
+        (lambda: SWA(sgd(), True), "`start_averaging` must be a whole number >= 0, not True."),
+        (lambda: SWA(sgd(), 0, 0), "`average_period` must be a whole number >= 1, not 0."),
+        (lambda: SWA(sgd(), 0, None), "`average_period` must be a whole number >= 1, not None."),
+        (lambda: SWA(sgd(), name=""), "`name` must be a string"),
+        (lambda: SWA(sgd(), sequential_update=1), "`sequential_update` must be True or False"),
+        (lambda: SWA(sgd(), clipnorm=0), "`clipnorm` must be a number > 0, not 0."),
+        (lambda: SWA(sgd(), clipvalue=float("nan")), "`clipvalue` must be a number > 0, not nan."),
+        (lambda: SWA(sgd(), decay=-0.1), "`decay` must be a number >= 0, not -0.1."),
+        (lambda: SWA(sgd(), lr="fast"), "`lr` must be a number >= 0, not 'fast'."),
+        (lambda: SWA(sgd(), clipnorm=1, global_clipnorm=1), "Only one of `clipnorm` and"),
+        (lambda: SWA(sgd(), weight_decay=0.1), "no argument `weight_decay`.*inner optimizer"),
+        (lambda: Lookahead(sgd(), 0), "`sync_period` must be a whole number >= 1, not 0."),
+        (lambda: Lookahead(sgd(), 5, 1.5), "`slow_step_size` must be a number from 0 to 1, not 1.5"),
+        (lambda: Lookahead(sgd(), 5, "x"), "`slow_step_size` must be a number from 0 to 1, not 'x'"),
+    ],
+)
+def test_wrong_arguments_are_named_in_one_line(make, message):
+    with pytest.raises((TypeError, ValueError), match=message) as error:
+        make()
+    assert "\n" not in str(error.value)
+
+
+def test_a_rate_that_is_a_schedule_takes_no_lr_or_decay():
+    schedule = keras.optimizers.schedules.ExponentialDecay(0.1, 10, 0.9)
+    for setting in ("lr", "decay"):
+        with pytest.raises(ValueError, match=f"`{setting}` cannot be given"):
+            SWA(sgd(learning_rate=schedule), **{setting: 0.1})
+
+
+def test_a_wrong_argument_leaves_the_inner_optimizer_as_it_was():
+    inner = sgd(learning_rate=0.05)
+    with pytest.raises(ValueError, match="`average_period`"):
+        SWA(inner, average_period=0, lr=0.9)
+    with pytest.raises(ValueError, match="Only one"):
+        SWA(inner, lr=0.9, clipnorm=1.0, global_clipnorm=1.0)
+    assert float(inner.learning_rate) == pytest.approx(0.05)
