@@ -8,9 +8,18 @@ import keras
 import numpy as np
 import pytest
 
-from kerasoptimizers import SWA, Lookahead, averaging_optimizer
+from kerasoptimizers import (
+    SWA,
+    ExponentialMovingAverage,
+    Lookahead,
+    MovingAverage,
+    averaging_optimizer,
+)
+
+METHODS = [SWA, Lookahead, ExponentialMovingAverage, MovingAverage]
 
 TENSORFLOW = keras.backend.backend() == "tensorflow"
+each_method = pytest.mark.parametrize("method", METHODS)
 needs_tensorflow = pytest.mark.skipif(
     not TENSORFLOW, reason="sparse gradients (tf.IndexedSlices) exist on TensorFlow only"
 )
@@ -125,7 +134,7 @@ def test_lookahead_follows_the_paper():
     assert_close(averages(model), slow)
 
 
-@pytest.mark.parametrize("method", [SWA, Lookahead])
+@each_method
 def test_compiled_and_eager_training_agree(method):
     compiled, _ = train(method(sgd()))
     eager, _ = train(method(sgd()), run_eagerly=True)
@@ -227,11 +236,11 @@ def sparse_model(optimizer):
 
 
 @needs_tensorflow
-@pytest.mark.parametrize("method", [SWA, Lookahead])
+@each_method
 def test_embeddings_average_rows_without_gradient_too(method):
-    model = sparse_model(method(sgd(), 0, 4) if method is SWA else method(sgd(), 4))
+    model = sparse_model(method(sgd()))
     plain = sparse_model(sgd())
-    if method is SWA:
+    if method is not Lookahead:
         assert_same(weights(model), weights(plain))
     untouched = model.layers[0].embeddings.numpy()[0]
     np.testing.assert_array_equal(averages(model)[0][0], untouched)
@@ -359,7 +368,7 @@ def test_averaging_optimizer_looks_through_loss_scaling():
 # Variables and files.
 
 
-@pytest.mark.parametrize("method", [SWA, Lookahead])
+@each_method
 def test_variables_are_listed_once_count_first(method):
     model, _ = train(method(sgd()))
     variables = model.optimizer.variables
@@ -370,17 +379,17 @@ def test_variables_are_listed_once_count_first(method):
     assert len(variables) == 2 + 4 + 4 + (method is SWA)
 
 
-@pytest.mark.parametrize("method", [SWA, Lookahead])
+@each_method
 def test_config_makes_the_same_optimizer(method):
-    optimizer = method(sgd(), 7, name="mine", clipvalue=0.5, decay=0.01)
+    optimizer = method(sgd(), name="mine", clipvalue=0.5, decay=0.01)
     twin = method.from_config(optimizer.get_config())
     assert twin.get_config() == optimizer.get_config()
     assert isinstance(twin.optimizer, keras.optimizers.SGD)
 
 
-@pytest.mark.parametrize("method", [SWA, Lookahead])
+@each_method
 def test_a_saved_model_goes_on_training_where_it_was(method, tmp_path):
-    model, _ = train(method(sgd(), 5))
+    model, _ = train(method(sgd()))
     path = tmp_path / "model.keras"
     model.save(path)
     loaded = keras.models.load_model(path)
@@ -462,6 +471,20 @@ def test_a_trained_optimizer_can_be_wrapped():
         (lambda: SWA(sgd(), lr="fast"), "`lr` must be a number >= 0, not 'fast'."),
         (lambda: SWA(sgd(), clipnorm=1, global_clipnorm=1), "Only one of `clipnorm` and"),
         (lambda: SWA(sgd(), weight_decay=0.1), "no argument `weight_decay`.*inner optimizer"),
+        (
+            lambda: ExponentialMovingAverage(sgd(), average_decay=1.1),
+            "`average_decay` must be a number from 0 to 1, not 1.1.",
+        ),
+        (
+            lambda: ExponentialMovingAverage(sgd(), trainable_weights_only=None),
+            "`trainable_weights_only` must be True or False, not None.",
+        ),
+        (
+            lambda: ExponentialMovingAverage(sgd(), update_period=0),
+            "`update_period` must be a whole number >= 1, not 0.",
+        ),
+        (lambda: MovingAverage(sgd(), num_updates=-1), "`num_updates` must be a whole number >= 0"),
+        (lambda: MovingAverage(sgd(), start_step=0.5), "`start_step` must be a whole number >= 0"),
         (lambda: Lookahead(sgd(), 0), "`sync_period` must be a whole number >= 1, not 0."),
         (lambda: Lookahead(sgd(), 5, 1.5), "`slow_step_size` must be a number from 0 to 1, not 1.5"),
         (lambda: Lookahead(sgd(), 5, "x"), "`slow_step_size` must be a number from 0 to 1, not 'x'"),
@@ -487,3 +510,128 @@ def test_a_wrong_argument_leaves_the_inner_optimizer_as_it_was():
     with pytest.raises(ValueError, match="Only one"):
         SWA(inner, lr=0.9, clipnorm=1.0, global_clipnorm=1.0)
     assert float(inner.learning_rate) == pytest.approx(0.05)
+
+
+# Exponential moving averages.
+
+
+def test_ema_follows_its_formula_in_fit():
+    model, path = train(ExponentialMovingAverage(sgd(), average_decay=0.9, start_step=5))
+    average = path[0]
+    for step, w in enumerate(path, start=1):
+        decay = 0.0 if step < 5 else min(0.9, (1 + step - 5) / (10 + step - 5))
+        average = [decay * a + (1 - decay) * b for a, b in zip(average, w)]
+    assert_close(averages(model), average)
+
+
+def test_ema_starts_as_a_copy_of_the_weights():
+    optimizer = ExponentialMovingAverage(sgd())
+    model = compiled_model(optimizer)
+    optimizer.shadow_copy(model)
+    assert optimizer.has_shadow_copy
+    assert_same(averages(model), weights(model))
+
+
+def test_update_period_compounds_the_decay():
+    settings = {"average_decay": 0.9, "dynamic_decay": False}
+    model, path = train(ExponentialMovingAverage(sgd(), update_period=4, **settings))
+    average = weights(compiled_model(sgd()))
+    for w in path[3::4]:
+        average = [0.9**4 * a + (1 - 0.9**4) * b for a, b in zip(average, w)]
+    assert_close(averages(model), average)
+
+
+def test_num_updates_limits_the_decay():
+    limited, _ = train(MovingAverage(sgd(), average_decay=0.99, num_updates=5))
+    plain, _ = train(MovingAverage(sgd(), average_decay=6 / 15))
+    assert_same(averages(limited), averages(plain))
+    assert MovingAverage.from_config(limited.optimizer.get_config()).num_updates == 5
+
+
+def test_a_high_decay_moves_bfloat16_weights():
+    keras.utils.set_random_seed(0)
+    model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3, dtype="bfloat16")])
+    settings = {"average_decay": 0.9999, "dynamic_decay": False}
+    model.compile(ExponentialMovingAverage(sgd(learning_rate=0.5), **settings), "mse")
+    before = weights(model)[0].astype("float32")
+    model.fit(data()[0], np.ones((64, 3)), epochs=1, verbose=0)
+    moved = averages(model)[0] - before
+    assert moved.dtype == np.float32
+    assert 0 < np.max(np.abs(moved)) < 1e-2
+
+
+def batch_norm_model(optimizer):
+    keras.utils.set_random_seed(0)
+    model = keras.Sequential(
+        [
+            keras.Input((4,)),
+            keras.layers.BatchNormalization(),
+            keras.layers.Dropout(0.1, seed=1),
+            keras.layers.Dense(1),
+        ]
+    )
+    model.compile(optimizer, "mse")
+    return model
+
+
+def whole(**settings):
+    return ExponentialMovingAverage(sgd(), trainable_weights_only=False, **settings)
+
+
+on_jax = keras.backend.backend() == "jax"
+needs_live_weights = pytest.mark.skipif(
+    on_jax, reason="a compiled JAX step does not show non-trainable weights to an optimizer"
+)
+
+
+@needs_live_weights
+def test_non_trainable_weights_are_averaged_when_asked(tmp_path):
+    model = batch_norm_model(whole(average_decay=0.5, dynamic_decay=False))
+    optimizer = model.optimizer
+    optimizer.shadow_copy(model)
+    mean = model.layers[0].moving_mean
+    average = mean.numpy()
+    x, y = data()
+    for batch in range(4):
+        model.train_on_batch(x[16 * batch : 16 * batch + 16], y[16 * batch : 16 * batch + 16])
+        average = 0.5 * average + 0.5 * mean.numpy()
+    assert_close([optimizer.get_slot(mean, "average").numpy()], [average])
+
+    model.save(tmp_path / "model.keras")
+    loaded = keras.models.load_model(tmp_path / "model.keras")
+    with pytest.raises(ValueError, match=r"call shadow_copy\(model\) before training"):
+        loaded.fit(x, y, verbose=0)
+    loaded.optimizer.shadow_copy(loaded)
+    assert_same(
+        [v.numpy() for v in loaded.optimizer.variables], [v.numpy() for v in optimizer.variables]
+    )
+
+    before = mean.numpy()
+    optimizer.swap_weights()
+    assert_close([mean.numpy()], [average])
+    optimizer.swap_weights()
+    assert_same([mean.numpy()], [before])
+    optimizer.assign_average_vars(model.variables)
+    assert_close([mean.numpy()], [average])
+
+
+@needs_live_weights
+def test_training_without_the_needed_shadow_copy_is_refused():
+    model = batch_norm_model(whole())
+    before = model.get_weights()
+    with pytest.raises(ValueError, match=r"call shadow_copy\(model\) before training"):
+        model.train_on_batch(*data())
+    assert_same(model.get_weights()[:2], before[:2])
+
+
+@pytest.mark.skipif(not on_jax, reason="the limit is JAX's")
+def test_non_trainable_weights_are_refused_on_jax():
+    with pytest.raises(ValueError, match="`trainable_weights_only` must be True on JAX"):
+        whole()
+
+
+def test_update_average_moves_the_averages_once_more():
+    model, _ = train(ExponentialMovingAverage(sgd(), average_decay=0.5, dynamic_decay=False))
+    before, w = averages(model), weights(model)
+    model.optimizer.update_average()
+    assert_close(averages(model), [(a + b) / 2 for a, b in zip(before, w)])

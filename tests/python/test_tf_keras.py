@@ -8,28 +8,25 @@ import tf_keras
 import kerasoptimizers.tf_keras
 from kerasoptimizers import averaging_optimizer
 from kerasoptimizers.tf_keras import SWA, Lookahead
-from recordings import assert_equal, cases
+from recordings import assert_every_step_equals, cases
 
 KINDS = {"new": tf_keras.optimizers, "legacy": tf_keras.optimizers.legacy}
 each_kind = pytest.mark.parametrize("kind", KINDS)
 
 
 @each_kind
-@pytest.mark.parametrize("case", list(cases("SWA", "Lookahead")))
+@pytest.mark.parametrize(
+    "case", cases("SWA", "Lookahead", "ExponentialMovingAverage", "MovingAverage")
+)
 def test_every_step_equals_the_original(case, kind):
     inner = getattr(KINDS[kind], case["inner"]["class"])(**case["inner"]["config"])
     optimizer = getattr(kerasoptimizers.tf_keras, case["optimizer"])(inner, **case["config"])
     variables = [tf.Variable(np.array(value, "float32")) for value in case["initial"]]
-    first = case["config"].get("start_averaging", 0)
-    for step, (gradients, recorded) in enumerate(zip(case["gradients"], case["after_step"])):
-        gradients = [tf.constant(np.array(gradient, "float32")) for gradient in gradients]
-        optimizer.apply_gradients(zip(gradients, variables))
-        for i, variable in enumerate(variables):
-            where = f"step {step}, variable {i}"
-            assert_equal(variable.numpy(), recorded["variables"][i], where)
-            if step >= first:
-                slot = optimizer.get_slot(variable, case["slot"])
-                assert_equal(slot.numpy(), recorded[case["slot"]][i], f"{where}, {case['slot']}")
+
+    def apply(gradients):
+        optimizer.apply_gradients(zip([tf.constant(g) for g in gradients], variables))
+
+    assert_every_step_equals(case, optimizer, variables, apply)
 
 
 def train(optimizer, epochs=3):

@@ -6,7 +6,17 @@ import SWA` for Keras 2. Neither imports the other.
 
 from .averaging import averaging_optimizer
 
-__all__ = ["Lookahead", "SWA", "averaging_optimizer"]
+__all__ = [
+    "AverageModelCheckpoint",
+    "ExponentialMovingAverage",
+    "LARS",
+    "Lookahead",
+    "MovingAverage",
+    "SWA",
+    "SWALearningRate",
+    "SwapAverages",
+    "averaging_optimizer",
+]
 
 
 def __getattr__(name):

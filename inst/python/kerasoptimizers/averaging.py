@@ -9,28 +9,19 @@ through to the inner optimizer, and moving averages in and out of a model.
 import contextlib
 import warnings
 
-import numpy as np
-
 from . import arguments, gradients
+from .surface import Surface, describe
 
 
-class VariableList(list):
-    """Variables, as Keras 3's property `variables` and as the originals' method `variables()`."""
-
-    def __call__(self):
-        return self
-
-
-class Averaging:
+class Averaging(Surface):
     """Mixin for an optimizer class of either generation.
 
-    The class beside it supplies `_averaged` (the variables that have averages),
-    `_averages` (in the same order), `_snapshots` (how often the average moved,
-    where the rule asks), `_position(variable)`, and the primitives `_read`
-    (an independent copy of a variable's value), `_write`, `_cast`, `_dtype`,
-    `_number` (a variable's value as a Python number), `_native` (the backend's
-    own variable), `_is_variable`, `_serialize`, `_deserialize`, and `_xp`: the
-    functions on tensors, `keras.ops` or their like.
+    The class beside it supplies the primitives: `_read` (an independent copy of
+    a variable's value), `_write`, `_cast`, `_dtype`, `_number` (a variable's
+    value as a Python number), `_native` (the backend's own variable),
+    `_is_variable`, `_keras_slot`, `_add_average`, `_add_counter`, `_serialize`, `_deserialize`,
+    what `Surface` asks for, and `_xp`: the functions on tensors, `keras.ops` or their
+    like.
     """
 
     _settings = ("sequential_update", "clipnorm", "clipvalue", "global_clipnorm", "decay", "lr")
@@ -78,7 +69,8 @@ class Averaging:
         self.decay = settings["decay"]
         self._averages = []
         self._snapshots = None
-        self._rounding = None
+        # Past the tracking of attributes: these variables are the model's, not the optimizer's.
+        vars(self).update(_averaged=[], _positions={}, _rounding=None)
         if settings["lr"] is not None:
             warnings.warn(
                 "`lr` is deprecated: set `learning_rate` of the inner optimizer.",
@@ -140,9 +132,60 @@ class Averaging:
         weights = self._cast(weights, average.dtype)
         if isinstance(fraction, float):
             return weights if fraction == 1.0 else average + fraction * (weights - average)
+        fraction = self._cast(fraction, average.dtype)
         moved = average + fraction * (weights - average)
         # a + 1 * (w - a) is w up to rounding only; a first snapshot is w.
-        return self._xp.where(fraction == 1.0, weights, moved)
+        return self._xp.where(fraction == 1.0, weights, moved) if self._rule.replaces else moved
+
+    def _create_averages(self, variables):
+        """Create the averages, as copies of the variables."""
+        if self._rule.starts_empty:
+            self._snapshots = self._add_counter("snapshots")
+        self._average_too(variables)
+
+    def _require_same_variables(self, known, variables):
+        """Raise where a built inner optimizer knows other variables, by key, than these."""
+        if {self._var_key(variable) for variable in variables} != set(known):
+            raise ValueError(
+                "`optimizer` was built for other variables than this model's: give each model an "
+                "inner optimizer of its own."
+            )
+
+    def _average_too(self, variables):
+        for variable in variables:
+            self._averages.append(self._add_average(variable))
+            self._positions[self._var_key(variable)] = len(self._averaged)
+            self._averaged.append(variable)
+
+    def _average_dtype(self, variable):
+        """Averages are at least float32: a decay of 0.999 would not move a bfloat16 number."""
+        dtype = self._dtype(variable)
+        return "float32" if dtype in ("float16", "bfloat16") else dtype
+
+    def _position(self, variable):
+        try:
+            return self._positions.get(self._var_key(variable))
+        except AttributeError:
+            return None  # no variable at all
+
+    def _require_ready(self):
+        """Raise where an update could not move every average."""
+
+    def shadow_copy(self, model):
+        """Create the averages now rather than at the first update.
+
+        Only needed where non-trainable weights are averaged too.
+
+        Args:
+            model: a built model, or a list of its weights.
+        """
+        if not hasattr(model, "trainable_variables"):
+            variables = list(model)
+        elif not model.trainable_variables:
+            raise ValueError("`model` must be built before its weights can be copied.")
+        else:
+            variables = list(model.trainable_variables)
+        self.build([variable for variable in variables if variable.trainable])
 
     @property
     def has_shadow_copy(self):
@@ -156,35 +199,13 @@ class Averaging:
             self._snapshots is None or self._number(self._snapshots) > 0
         )
 
-    def get_slot(self, var, slot_name):
-        """The variable named `slot_name` that belongs to the model variable `var`.
+    def _own_slots(self):
+        return {self._rule.slot: self._averages}
 
-        Args:
-            var: a variable the optimizer was built for.
-            slot_name: "average" ("slow" for Lookahead), or the name of a
-                variable of the inner optimizer, such as "momentum".
-
-        Returns:
-            A variable of `var`'s shape; averages are float32 or wider.
-
-        Raises:
-            ValueError: if `var` is not one of the optimizer's variables, or
-                there is no such slot.
-        """
-        position = self._position(var)
-        if position is None:
-            raise ValueError(
-                f"`var` must be a variable this optimizer was built for, not {_name(var)}."
-            )
-        if slot_name == self._rule.slot:
-            return self._averages[position]
-        slot = self._inner_slot(self._averaged[position], slot_name)
-        if slot is None:
-            raise ValueError(
-                f"`slot_name` must be '{self._rule.slot}' or the name of a variable that the inner "
-                f"optimizer keeps for each weight, not {slot_name!r}."
-            )
-        return slot
+    def _inner_slot(self, var, slot_name):
+        if isinstance(self.optimizer, Surface):
+            return self.optimizer._find_slot(self.optimizer._position(var), var, slot_name)
+        return self._keras_slot(var, slot_name)
 
     def assign_average_vars(self, var_list):
         """Set variables to their averages.
@@ -210,7 +231,7 @@ class Averaging:
                 pairs.append((variable, self._averages[position]))
             elif variable.trainable:
                 raise ValueError(
-                    f"`var_list` must hold variables this optimizer was built for: {_name(variable)} "
+                    f"`var_list` must hold variables this optimizer was built for: {describe(variable)} "
                     "has no average."
                 )
         if not pairs:
@@ -242,7 +263,7 @@ class Averaging:
             else:
                 rounding.append(None)
             self._write(average, widened)
-        self._rounding = None if restored is not None else tuple(rounding)
+        vars(self)["_rounding"] = None if restored is not None else rounding
 
     def _require_average(self, action):
         if not self.has_shadow_copy:
@@ -280,24 +301,6 @@ class Averaging:
             return
         for i, variable in enumerate(variables):
             variable.assign(store[str(i)])
-
-    def set_weights(self, weights):
-        """Set all variables, in the order of `variables`.
-
-        Args:
-            weights: list of arrays, as `[v.numpy() for v in optimizer.variables]`.
-
-        Raises:
-            ValueError: if number or shapes differ. Nothing is changed then.
-        """
-        shapes = [tuple(variable.shape) for variable in self.variables]
-        given = [np.shape(weight) for weight in weights]
-        if given != shapes:
-            raise ValueError(
-                f"`weights` must be arrays of the shapes {shapes}, not of the shapes {given}."
-            )
-        for variable, weight in zip(self.variables, weights):
-            variable.assign(weight)
 
     # Configuration.
 
@@ -343,7 +346,3 @@ def averaging_optimizer(model):
             f"{type(getattr(model, 'optimizer', None)).__name__}."
         )
     return optimizer
-
-
-def _name(variable):
-    return getattr(variable, "path", None) or getattr(variable, "name", None) or repr(variable)

@@ -23,6 +23,11 @@ def clip(gradients, xp, clipnorm=None, clipvalue=None, global_clipnorm=None):
     return gradients
 
 
+def scaled(gradients, factor):
+    """Each gradient, where there is one, times a number."""
+    return _map(lambda values: values * factor, gradients)
+
+
 def _limit(values, squared_norm, largest, xp):
     norm = xp.sqrt(squared_norm)
     # Divided last, as TensorFlow does: the originals' numbers come out.
@@ -60,3 +65,62 @@ def _merge_repeated_rows(gradient):
     rows, position = tf.unique(gradient.indices)
     values = tf.math.unsorted_segment_sum(gradient.values, position, tf.size(rows))
     return tf.IndexedSlices(values, rows, gradient.dense_shape)
+
+
+def pairs(grads_and_vars):
+    """The (gradient, variable) pairs as a list, or an error where they are none."""
+    try:
+        listed = [tuple(pair) for pair in grads_and_vars]
+    except TypeError:
+        listed = [()]
+    if any(len(pair) != 2 or not hasattr(pair[1], "assign") for pair in listed):
+        raise TypeError("`grads_and_vars` must be (gradient, variable) pairs.")
+    if listed and all(gradient is None for gradient, _ in listed):
+        raise ValueError(
+            "`grads_and_vars` must hold at least one gradient, not None for every variable."
+        )
+    return listed
+
+
+# Gradients of a loss: what `minimize()` needs from each backend. `native` gives the backend's own
+# variable, `weight` the gradient of what is minimized with respect to the loss (None: one).
+
+
+def with_tensorflow(loss, variables, native, weight, tape):
+    import tensorflow as tf
+
+    if callable(loss):
+        with tape or tf.GradientTape() as tape:
+            # `variables` may be a function where they come into being with the loss.
+            loss = loss()
+        variables = variables() if callable(variables) else variables
+    elif tape is None:
+        raise ValueError("`tape` must be the GradientTape that computed `loss`, not None.")
+    variables = list(variables)
+    return tape.gradient(loss, [native(v) for v in variables], weight), variables
+
+
+def with_torch(loss, variables, native, weight, tape):
+    import torch
+
+    loss = loss() if callable(loss) else loss
+    variables = list(variables() if callable(variables) else variables)
+    inputs = [native(variable) for variable in variables]
+    return list(torch.autograd.grad(loss, inputs, weight, allow_unused=True)), variables
+
+
+def with_jax(loss, variables, native, weight, tape):
+    import jax
+    import keras
+
+    if not callable(loss):
+        raise TypeError("`loss` must be a function without arguments on JAX, not its value.")
+    variables = list(variables() if callable(variables) else variables)
+
+    def of_values(values):
+        with keras.StatelessScope(state_mapping=list(zip(variables, values))):
+            return loss()
+
+    value, pull_back = jax.vjp(of_values, [native(variable) for variable in variables])
+    weight = jax.numpy.ones_like(value) if weight is None else jax.numpy.asarray(weight, value.dtype)
+    return list(pull_back(weight)[0]), variables

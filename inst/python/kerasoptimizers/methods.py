@@ -4,6 +4,8 @@ Each class here is a mixin that turns its arguments into a rule. The folders
 `keras3` and `tf_keras` join it to the wrapper of their generation.
 """
 
+import numpy as np
+
 from . import arguments, rules
 
 _SETTINGS = """**kwargs: settings every averaging optimizer takes.
@@ -105,7 +107,176 @@ class Lookahead:
         }
 
 
-METHODS = (SWA, Lookahead)
+class ExponentialMovingAverage:
+    """Exponential moving average of the weights, with warm-up.
+
+        After every update: average += (1 - decay) * (weights - average). It
+        starts as a copy of the weights. (The Model Garden's starts at zero,
+        which biases it towards zero by the product of the decays so far.)
+
+        Args:
+            optimizer: Keras optimizer that takes the steps, or the name of one.
+            trainable_weights_only: bool; False also averages the non-trainable
+                weights, such as batch-norm statistics. Then `shadow_copy(model)`
+                must be called before training. Not on JAX, whose compiled step
+                does not show them to an optimizer.
+            average_decay: float from 0 to 1, per update.
+            start_step: int >= 0, in updates; until then the average is the weights.
+            dynamic_decay: bool; whether the decay grows from 0.1 up to
+                `average_decay`: after s updates from the start it is at most
+                (1 + s) / (10 + s).
+            name: str.
+            update_period: int >= 1, in updates; the average moves once in so many
+                updates, with their decay (`average_decay ** update_period`).
+            {settings}
+
+        Slots: `average`, of each variable's shape, float32 or wider.
+
+        References:
+            Polyak and Juditsky 1992, Acceleration of Stochastic Approximation by
+            Averaging, doi 10.1137/0330046. Arguments and decays are those of the
+            Model Garden's `ExponentialMovingAverage`.
+    """
+
+    def __init__(
+        self,
+        optimizer,
+        trainable_weights_only=True,
+        average_decay=0.99,
+        start_step=0,
+        dynamic_decay=True,
+        name="ExponentialMovingAverage",
+        update_period=1,
+        **kwargs,
+    ):
+        arguments.flag("trainable_weights_only", trainable_weights_only)
+        rule = rules.ExponentialAverage(
+            decay=arguments.fraction("average_decay", average_decay),
+            start=arguments.whole("start_step", start_step, 0),
+            dynamic=arguments.flag("dynamic_decay", dynamic_decay),
+            first_step=1,
+            period=arguments.whole("update_period", update_period, 1),
+        )
+        if not trainable_weights_only:
+            self._require_live_non_trainable_weights()
+        super().__init__(optimizer, rule, name, **kwargs)
+        self.trainable_weights_only = trainable_weights_only
+        # With non-trainable weights: whether they are known, and averages read from a file before.
+        vars(self).update(_copied=trainable_weights_only, _loaded=None)
+
+    def shadow_copy(self, model):
+        """Create the averages before training; needed where `trainable_weights_only` is False.
+
+        Args:
+            model: a built model, or a list of its weights.
+        """
+        super().shadow_copy(model)
+        if self._copied:
+            return
+        weights = getattr(model, "non_trainable_weights", None)
+        if weights is None:
+            weights = [variable for variable in model if not variable.trainable]
+        # Counters and seeds of random generators have no average.
+        self._average_too([v for v in weights if "float" in str(self._dtype(v))])
+        vars(self)["_copied"] = True
+        if self._loaded is not None:
+            self.load_own_variables(self._loaded)
+            vars(self)["_loaded"] = None
+
+    def _require_ready(self):
+        if not self._copied:
+            raise ValueError(
+                "`trainable_weights_only` is False: call shadow_copy(model) before training, so that "
+                "the non-trainable weights are known."
+            )
+
+    def load_own_variables(self, store):
+        if self._copied:
+            super().load_own_variables(store)
+        else:
+            vars(self)["_loaded"] = {key: np.array(store[key]) for key in store.keys()}
+
+    def update_average(self, strategy=None):
+        """Move the averages once more, for the last update; training does this by itself.
+
+        Args:
+            strategy: accepted for old scripts.
+        """
+        self._move_averages(self._read(self.iterations) - 1)
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "trainable_weights_only": self.trainable_weights_only,
+            "average_decay": self._rule.decay,
+            "start_step": self._rule.start,
+            "dynamic_decay": self._rule.dynamic,
+            "update_period": self._rule.period,
+        }
+
+
+class MovingAverage:
+    """Exponential moving average of the weights, as TensorFlow Addons has it.
+
+        For new work take `ExponentialMovingAverage`: it differs in its
+        defaults, and counts the first update as step 1, not 0.
+
+        Args:
+            optimizer: Keras optimizer that takes the steps, or the name of one.
+            average_decay: float from 0 to 1, per update.
+            num_updates: int >= 0, or None; limits the decay to
+                (1 + num_updates) / (10 + num_updates).
+            start_step: int >= 0, in updates; until then the average is the weights.
+            dynamic_decay: bool; whether the decay grows from 0.1 up to
+                `average_decay` with the updates.
+            name: str.
+            {settings}
+
+        Slots: `average`, of each variable's shape, float32 or wider.
+
+        References:
+            Arguments and numbers are those of TensorFlow Addons' `MovingAverage`.
+    """
+
+    def __init__(
+        self,
+        optimizer,
+        average_decay=0.99,
+        num_updates=None,
+        start_step=0,
+        dynamic_decay=False,
+        name="MovingAverage",
+        **kwargs,
+    ):
+        average_decay = arguments.fraction("average_decay", average_decay)
+        if hasattr(num_updates, "numpy"):  # a variable, as the original takes it: read once there too
+            num_updates = num_updates.numpy().item()
+        num_updates = arguments.optional(
+            lambda name, value: arguments.whole(name, value, 0), "num_updates", num_updates
+        )
+        limited = average_decay
+        if num_updates is not None:
+            limited = min(average_decay, (1.0 + num_updates) / (10.0 + num_updates))
+        rule = rules.ExponentialAverage(
+            decay=limited,
+            start=arguments.whole("start_step", start_step, 0),
+            dynamic=arguments.flag("dynamic_decay", dynamic_decay),
+        )
+        super().__init__(optimizer, rule, name, **kwargs)
+        self.average_decay = average_decay
+        self.num_updates = num_updates
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "average_decay": self.average_decay,
+            "num_updates": self.num_updates,
+            "start_step": self._rule.start,
+            "dynamic_decay": self._rule.dynamic,
+        }
+
+
+METHODS = (SWA, Lookahead, ExponentialMovingAverage, MovingAverage)
 for _method in METHODS:
     _method.__doc__ = _method.__doc__.replace("{settings}", _SETTINGS)
 

@@ -15,10 +15,11 @@ def _due(optimizer, update, counted):
 
 
 def _fraction(optimizer, update):
+    def number(value):
+        return None if value is None else optimizer._cast(value, "float32")
+
     snapshots = optimizer._snapshots
-    if snapshots is not None:
-        snapshots = optimizer._cast(optimizer._read(snapshots), "float32")
-    return optimizer._rule.fraction(update, snapshots, optimizer._xp)
+    return optimizer._rule.fraction(number(update), number(snapshots), optimizer._xp)
 
 
 def with_tensorflow(optimizer, update, counted):

@@ -23,6 +23,8 @@ class Rule:
     #: Whether the average means nothing before it first moves. Such a rule is
     #: told how often its average has moved so far (`snapshots`).
     starts_empty = False
+    #: Whether the fraction can be 1, so that the average becomes the weights.
+    replaces = False
 
     def due(self, update):
         """Whether the average moves after update number `update`."""
@@ -31,7 +33,9 @@ class Rule:
     def fraction(self, update, snapshots, xp):
         """The fraction, from 0 to 1, by which the average moves.
 
-        `xp` is a namespace with `minimum` and `where`, such as NumPy's.
+        `update` and `snapshots` are floating-point numbers here; `xp` is a
+        namespace with `minimum` and `where`, such as NumPy's. A fraction that
+        is the same for every update is a Python float.
         """
         raise NotImplementedError
 
@@ -43,6 +47,7 @@ class EqualAverage(Rule):
     start: int
     period: int
     starts_empty = True
+    replaces = True
 
     def due(self, update):
         if self.period == 1:
@@ -67,3 +72,35 @@ class StepBack(Rule):
 
     def fraction(self, update, snapshots, xp):
         return self.step_size
+
+
+@dataclass(frozen=True)
+class ExponentialAverage(Rule):
+    """Exponential moving average; with `dynamic`, its decay grows from 1/10 to `decay`.
+
+    The originals number their steps differently: `first_step` is the number of
+    the first update, 0 in TensorFlow Addons and 1 in the Model Garden. Before
+    step `start` the average follows the weights. With `period` k it moves after
+    every k updates, with the decay of k updates.
+    """
+
+    decay: float
+    start: int = 0
+    dynamic: bool = False
+    first_step: int = 0
+    period: int = 1
+
+    @property
+    def replaces(self):
+        return self.start > self.first_step
+
+    def due(self, update):
+        return True if self.period == 1 else (update + 1) % self.period == 0
+
+    def fraction(self, update, snapshots, xp):
+        step = update + (self.first_step - self.start)
+        decay = self.decay
+        if self.dynamic:
+            decay = xp.minimum(decay, (1.0 + step) / (10.0 + step))
+        fraction = 1.0 - decay**self.period
+        return xp.where(step < 0, 1.0, fraction) if self.replaces else fraction

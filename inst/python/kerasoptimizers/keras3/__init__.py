@@ -3,6 +3,9 @@
 import keras
 
 from ..methods import join
+from .lars import LARS
+from .schedules import SWALearningRate
+from .swap_averages import AverageModelCheckpoint, SwapAverages
 from .wrapper import AveragingOptimizer
 
 globals().update(

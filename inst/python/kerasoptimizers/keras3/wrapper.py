@@ -1,11 +1,11 @@
 """The averaging wrapper for Keras 3."""
 
-import contextlib
-
 import keras
 
 from .. import arguments, moving
-from ..averaging import Averaging, VariableList
+from ..averaging import Averaging
+from ..surface import VariableList
+from .base import Base
 
 _MOVERS = {
     "tensorflow": moving.with_tensorflow,
@@ -14,10 +14,8 @@ _MOVERS = {
 }
 
 
-class AveragingOptimizer(Averaging, keras.optimizers.Optimizer):
+class AveragingOptimizer(Averaging, Base):
     """A Keras 3 optimizer that wraps another and averages the weights by a rule."""
-
-    _xp = keras.ops
 
     def __init__(self, optimizer, rule, name, **settings):
         _require_known_backend()
@@ -42,20 +40,12 @@ class AveragingOptimizer(Averaging, keras.optimizers.Optimizer):
         return keras.ops.copy(variable)
 
     @staticmethod
-    def _native(variable):
-        return variable.value if isinstance(variable, keras.Variable) else variable
-
-    @staticmethod
     def _write(variable, value):
         variable.assign(value)
 
     @staticmethod
     def _cast(value, dtype):
         return keras.ops.cast(value, dtype)
-
-    @staticmethod
-    def _dtype(variable):
-        return keras.backend.standardize_dtype(variable.dtype)
 
     @staticmethod
     def _number(variable):
@@ -69,19 +59,20 @@ class AveragingOptimizer(Averaging, keras.optimizers.Optimizer):
     def _deserialize(config, custom_objects):
         return keras.optimizers.deserialize(config, custom_objects)
 
-    def _position(self, variable):
-        try:
-            return self._trainable_variables_indices.get(self._var_key(variable))
-        except AttributeError:
-            return None
-
-    def _inner_slot(self, variable, slot_name):
-        if isinstance(self.optimizer, Averaging):
-            return self.optimizer.get_slot(variable, slot_name)
+    def _keras_slot(self, variable, slot_name):
         # Keras 3 keeps no slots; it names such a variable after the weight it belongs to.
         path = getattr(variable, "path", variable.name).replace("/", "_").replace(":", "_")
         name = f"{path}_{slot_name}"
         return next((v for v in self.optimizer.variables if v.name.split(":")[0] == name), None)
+
+    @staticmethod
+    def _require_live_non_trainable_weights():
+        if keras.backend.backend() == "jax":
+            raise ValueError(
+                "`trainable_weights_only` must be True on JAX, not False: its compiled step does not "
+                "show non-trainable weights to an optimizer. Recompute batch-norm statistics with "
+                "update_batch_norm() instead."
+            )
 
     # What Keras asks of an optimizer.
 
@@ -112,11 +103,6 @@ class AveragingOptimizer(Averaging, keras.optimizers.Optimizer):
         return self.optimizer.scale_loss(loss)
 
     @property
-    def _averaged(self):
-        # The base class keeps the list outside of its tracking: the model owns these variables.
-        return self._trainable_variables
-
-    @property
     def variables(self):
         """All variables: the inner optimizer's (its count first), then the averages."""
         return VariableList(list(self.optimizer.variables) + list(self._variables))
@@ -134,39 +120,26 @@ class AveragingOptimizer(Averaging, keras.optimizers.Optimizer):
         if self.built or not variables:
             return
         if self.optimizer.built:
-            _require_same_variables(self.optimizer, variables)
+            self._require_same_variables(self.optimizer._trainable_variables_indices, variables)
         else:
             self.optimizer.build(variables)
         super().build(variables)
-        if self._rule.starts_empty:
-            self._snapshots = self.add_variable(
-                shape=(),
-                dtype="int",
-                initializer="zeros",
-                aggregation="only_first_replica",
-                name="snapshots",
-            )
-        self._averages = [self._add_average(variable) for variable in variables]
+        self._create_averages(variables)
+
+    def _add_counter(self, name):
+        return self.add_variable(
+            shape=(), dtype="int", initializer="zeros", aggregation="only_first_replica", name=name
+        )
 
     def _add_average(self, variable):
-        dtype = self._dtype(variable)
-        if dtype in ("float16", "bfloat16"):
-            dtype = "float32"
         path = getattr(variable, "path", variable.name).replace("/", "_").replace(":", "_")
-        with self._beside(variable):
-            return self.add_variable(
-                shape=variable.shape,
-                initializer=lambda shape, dtype: self._cast(self._read(variable), dtype),
-                dtype=dtype,
-                layout=getattr(variable, "_layout", None),
-                name=f"{path}_{self._rule.slot}",
-            )
-
-    def _beside(self, variable):
-        """Place what is created on the devices of `variable`."""
-        if keras.backend.backend() != "tensorflow":
-            return contextlib.nullcontext()
-        return self._distribution_strategy.extended.colocate_vars_with(self._native(variable))
+        return self._add(
+            f"{path}_{self._rule.slot}",
+            variable.shape,
+            self._average_dtype(variable),
+            lambda shape, dtype: self._cast(self._read(variable), dtype),
+            beside=variable,
+        )
 
     def apply(self, grads, trainable_variables=None):
         """Let the inner optimizer apply the gradients, then move the averages if that is due.
@@ -184,29 +157,24 @@ class AveragingOptimizer(Averaging, keras.optimizers.Optimizer):
             if not self.built:
                 with keras.name_scope(self.name, caller=self):
                     self.build(trainable_variables)
+        self._require_ready()
         always = _counts_every_call(self.optimizer)
         before = None if always else self._read(self.iterations)
         with self._decayed_learning_rate():
             self.optimizer.apply(self._clip(grads), trainable_variables)
         after = self._read(self.iterations)
-        move = _MOVERS[keras.backend.backend()]
         if always:
-            move(self, after - 1, None)
+            self._move_averages(after - 1)
         else:
-            move(self, before, after > before)
+            self._move_averages(before, counted=after > before)
 
-    def apply_gradients(self, grads_and_vars):
-        """`apply()` for pairs of gradient and variable.
+    def _move_averages(self, update, counted=None):
+        _MOVERS[keras.backend.backend()](self, update, counted)
 
-        Args:
-            grads_and_vars: iterable of (gradient, variable) pairs.
-
-        Returns:
-            The number of updates made.
-        """
-        grads, trainable_variables = zip(*grads_and_vars)
-        self.apply(grads, trainable_variables)
-        return self.iterations
+    @property
+    def _model_variables_moving_average(self):
+        # Where Keras's SwapEMAWeights looks for averages, in the order of the trainable variables.
+        return list(self._averages[: len(self._trainable_variables)])
 
     def finalize_variable_values(self, var_list):
         # An inner `use_ema` ends training here; averages of ours are put in only when asked.
@@ -236,15 +204,6 @@ def _get_optimizer(optimizer):
             )
         arguments.refuse("optimizer", allowed, optimizer)
     return optimizer
-
-
-def _require_same_variables(optimizer, variables):
-    key = optimizer._var_key
-    if {key(v) for v in variables} != set(optimizer._trainable_variables_indices):
-        raise ValueError(
-            "`optimizer` was built for other variables than this model's: give each model an inner "
-            "optimizer of its own."
-        )
 
 
 def _counts_every_call(optimizer):

@@ -1,30 +1,19 @@
 """The averaging wrapper for Keras 2."""
 
-from types import SimpleNamespace
-
 import tensorflow as tf
 import tf_keras
 
 from .. import arguments, moving
-from ..averaging import Averaging, VariableList
+from ..averaging import Averaging
+from ..surface import VariableList
+from .base import Base
 
 _OPTIMIZERS = (tf_keras.optimizers.Optimizer, tf_keras.optimizers.legacy.Optimizer)
 _LOSS_SCALE_OPTIMIZERS = (tf_keras.mixed_precision.LossScaleOptimizer,)
 
 
-class AveragingOptimizer(Averaging, tf_keras.optimizers.Optimizer):
+class AveragingOptimizer(Averaging, Base):
     """A Keras 2 optimizer that wraps another, legacy or not, and averages the weights by a rule."""
-
-    _xp = SimpleNamespace(
-        cast=tf.cast,
-        clip=tf.clip_by_value,
-        maximum=tf.maximum,
-        minimum=tf.minimum,
-        sqrt=tf.sqrt,
-        square=tf.square,
-        sum=tf.reduce_sum,
-        where=tf.where,
-    )
 
     def __init__(self, optimizer, rule, name, **settings):
         optimizer = _get_optimizer(optimizer)
@@ -45,10 +34,6 @@ class AveragingOptimizer(Averaging, tf_keras.optimizers.Optimizer):
         return isinstance(value, (tf.Variable, int, float))
 
     @staticmethod
-    def _native(variable):
-        return variable
-
-    @staticmethod
     def _read(variable):
         return tf.identity(variable)
 
@@ -59,11 +44,6 @@ class AveragingOptimizer(Averaging, tf_keras.optimizers.Optimizer):
     @staticmethod
     def _cast(value, dtype):
         return tf.cast(value, dtype)
-
-    @staticmethod
-    def _dtype(variable):
-        # Under mixed precision a variable shows the type it is cast to.
-        return getattr(variable, "true_dtype", variable.dtype)
 
     @staticmethod
     def _number(variable):
@@ -77,18 +57,16 @@ class AveragingOptimizer(Averaging, tf_keras.optimizers.Optimizer):
     def _deserialize(config, custom_objects):
         return tf_keras.optimizers.deserialize(config, custom_objects)
 
-    def _position(self, variable):
-        try:
-            return self._index_dict.get(self._var_key(variable))
-        except AttributeError:
-            return None
-
-    def _inner_slot(self, variable, slot_name):
-        if hasattr(self.optimizer, "get_slot"):
-            names = getattr(self.optimizer, "get_slot_names", lambda: [slot_name])()
-            return self.optimizer.get_slot(variable, slot_name) if slot_name in names else None
+    def _keras_slot(self, variable, slot_name):
+        if isinstance(self.optimizer, tf_keras.optimizers.legacy.Optimizer):
+            known = slot_name in self.optimizer.get_slot_names()
+            return self.optimizer.get_slot(variable, slot_name) if known else None
         name = f"{slot_name}/{variable._shared_name}"
         return next((v for v in self.optimizer.variables if v.name.split(":")[0] == name), None)
+
+    @staticmethod
+    def _require_live_non_trainable_weights():
+        """TensorFlow shows them."""
 
     # What Keras asks of an optimizer.
 
@@ -120,71 +98,55 @@ class AveragingOptimizer(Averaging, tf_keras.optimizers.Optimizer):
         if getattr(self, "_built", False):
             return
         var_list = list(var_list)
-        super().build(var_list)
         if isinstance(self.optimizer, tf_keras.optimizers.legacy.Optimizer):
             self.optimizer._create_all_weights(var_list)
+        elif getattr(self.optimizer, "_built", False):
+            self._require_same_variables(self.optimizer._index_dict, var_list)
         else:
             self.optimizer.build(var_list)
-        if self._rule.starts_empty:
-            self._snapshots = tf.Variable(0, name="snapshots", dtype=tf.int64, trainable=False)
-            self._variables.append(self._snapshots)
-        self._averaged = self._no_dependency(var_list)
-        self._averages = [self._add_average(variable) for variable in var_list]
+        super().build(var_list)
+        self._create_averages(var_list)
         self._built = True
 
+    def _add_counter(self, name):
+        counter = tf.Variable(0, name=name, dtype=tf.int64, trainable=False)
+        self._variables.append(counter)
+        return counter
+
     def _add_average(self, variable):
-        dtype = self._dtype(variable)
-        if dtype in (tf.float16, tf.bfloat16):
-            dtype = tf.float32
-        with self._distribution_strategy.extended.colocate_vars_with(variable):
-            average = tf.Variable(
-                self._cast(self._read(variable), dtype),
-                name=f"{self._rule.slot}/{variable._shared_name}",
-                dtype=dtype,
-                trainable=False,
-            )
-        self._variables.append(average)
-        return average
+        return self._add(
+            f"{self._rule.slot}/{variable._shared_name}",
+            variable.shape,
+            self._average_dtype(variable),
+            lambda shape, dtype: self._cast(self._read(variable), dtype),
+            beside=variable,
+        )
 
-    def apply_gradients(self, grads_and_vars, name=None, skip_gradients_aggregation=False, **kwargs):
-        """Let the inner optimizer apply the gradients, then move the averages if that is due.
-
-        Args:
-            grads_and_vars: iterable of (gradient, variable) pairs.
-            name: str, name of the operations; the optimizer's when None.
-            skip_gradients_aggregation: bool, whether the gradients were summed
-                over the replicas already.
-            **kwargs: `experimental_aggregate_gradients`, the older opposite of
-                `skip_gradients_aggregation`.
-
-        Returns:
-            The number of updates made.
-        """
-        grads_and_vars = list(grads_and_vars)
-        if not grads_and_vars:
-            return self.iterations
-        aggregate = not skip_gradients_aggregation
-        aggregate = kwargs.pop("experimental_aggregate_gradients", True) and aggregate
-        if kwargs:
-            raise TypeError(f"apply_gradients() has no argument `{next(iter(kwargs))}`.")
+    def _apply_pairs(self, pairs, name, skip_gradients_aggregation):
+        # The inner optimizer takes its step, then the averages move if that is due.
         with tf.init_scope():
-            self.build([variable for _, variable in grads_and_vars])
-        if aggregate and (self.clipnorm or self.clipvalue or self.global_clipnorm):
+            self.build([variable for _, variable in pairs])
+        self._require_ready()
+        clips = self.clipnorm or self.clipvalue or self.global_clipnorm
+        if clips and not skip_gradients_aggregation:
             # What is limited is the gradient of all replicas.
-            grads_and_vars = self.aggregate_gradients(grads_and_vars)
-            aggregate = False
-        grads, variables = zip(*grads_and_vars)
+            pairs = self.aggregate_gradients(pairs)
+            skip_gradients_aggregation = True
+        grads, variables = zip(*pairs)
         before = self._read(self.iterations)
         with self._decayed_learning_rate():
             self.optimizer.apply_gradients(
                 list(zip(self._clip(grads), variables)),
                 name=name,
-                experimental_aggregate_gradients=aggregate,
+                experimental_aggregate_gradients=not skip_gradients_aggregation,
             )
         skips = isinstance(self.optimizer, _LOSS_SCALE_OPTIMIZERS)
         counted = self._read(self.iterations) > before if skips else None
-        moving.with_tensorflow(self, before, counted)
+        self._move_averages(before, counted)
         return self.iterations
+
+    def _move_averages(self, update, counted=None):
+        moving.with_tensorflow(self, update, counted)
 
     def finalize_variable_values(self, var_list):
         # An inner `use_ema` ends training here; averages of ours are put in only when asked.

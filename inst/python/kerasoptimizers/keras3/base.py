@@ -1,0 +1,95 @@
+"""What all our Keras 3 optimizers build on."""
+
+import contextlib
+
+import keras
+
+from .. import gradients
+from ..surface import Surface, graph_gradients, require_replica_context
+
+_GRADIENTS = {
+    "tensorflow": gradients.with_tensorflow,
+    "jax": gradients.with_jax,
+    "torch": gradients.with_torch,
+}
+
+
+class Base(Surface, keras.optimizers.Optimizer):
+    """A Keras 3 optimizer with the methods of the originals."""
+
+    _xp = keras.ops
+
+    @staticmethod
+    def _native(variable):
+        return variable.value if isinstance(variable, keras.Variable) else variable
+
+    @staticmethod
+    def _dtype(variable):
+        return keras.backend.standardize_dtype(variable.dtype)
+
+    def _position(self, variable):
+        try:
+            return self._trainable_variables_indices.get(self._var_key(variable))
+        except AttributeError:
+            return None  # no variable at all
+
+    def _add(self, name, shape, dtype, initializer, beside):
+        """Add a variable, placed on the devices of the variable `beside` where one is given."""
+        place = contextlib.nullcontext()
+        if beside is not None and keras.backend.backend() == "tensorflow":
+            place = self._distribution_strategy.extended.colocate_vars_with(self._native(beside))
+        same_shape = beside is not None and tuple(beside.shape) == tuple(shape)
+        with place:
+            return self.add_variable(
+                shape=shape,
+                initializer=initializer,
+                dtype=dtype,
+                layout=getattr(beside, "_layout", None) if same_shape else None,
+                name=name,
+            )
+
+    def _gradients(self, loss, variables, weight, tape):
+        compute = _GRADIENTS[keras.backend.backend()]
+        return compute(loss, variables, self._native, weight, tape)
+
+    def _graph_gradients(self, loss, variables):
+        backend = keras.backend.backend()
+        if backend == "tensorflow":
+            return graph_gradients(loss, [self._native(v) for v in variables])
+        if backend == "torch":
+            return self._gradients(loss, variables, None, None)[0]
+        raise RuntimeError(
+            "get_gradients() and get_updates() need the graph of a tensor, which JAX doesn't keep; "
+            "use minimize() with a function that returns the loss."
+        )
+
+    def apply_gradients(self, grads_and_vars, name=None, experimental_aggregate_gradients=True):
+        """`apply()` for pairs of gradient and variable.
+
+        Args:
+            grads_and_vars: iterable of (gradient, variable) pairs; a gradient may be None.
+            name: str, name of the operations; the optimizer's when None.
+            experimental_aggregate_gradients: bool; False says that the gradients
+                were summed over TensorFlow's replicas already.
+
+        Returns:
+            The number of updates made.
+
+        Raises:
+            TypeError: if `grads_and_vars` is malformed.
+            ValueError: if there is no gradient at all.
+            RuntimeError: if called outside of TensorFlow's replicas.
+        """
+        pairs = gradients.pairs(grads_and_vars)
+        if not pairs:
+            return self.iterations
+        grads, variables = zip(*pairs)
+        if keras.backend.backend() == "tensorflow":
+            require_replica_context()
+            replicas = self._distribution_strategy.num_replicas_in_sync
+            if not experimental_aggregate_gradients and replicas > 1:
+                # Keras 3 will sum them again.
+                grads = gradients.scaled(grads, 1.0 / replicas)
+        with keras.name_scope(name) if name else contextlib.nullcontext():
+            self.apply(grads, variables)
+        return self.iterations

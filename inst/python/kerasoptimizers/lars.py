@@ -1,0 +1,300 @@
+"""LARS: arguments, arithmetic and documentation, once for both Keras generations."""
+
+import re
+import warnings
+
+from . import arguments, gradients
+from .surface import VariableList
+
+
+class LARS:
+    """Layer-wise adaptive rate scaling, for training with large batches.
+
+    SGD with momentum in which every variable has a learning rate of its own: it is multiplied
+    by the trust ratio
+
+        eeta * norm(weights) / norm(gradient + weight_decay_rate * weights)
+
+    so that no layer moves by more than a small share of its own size, whatever the size of its
+    gradient. Where one of the norms is zero the ratio is 1. Norms are those of whole variables.
+
+    Args:
+        learning_rate: float >= 0, a Keras learning-rate schedule, or a function of no argument
+            that returns a rate.
+        momentum: float from 0 to 1; share of the last step that the next one keeps.
+        weight_decay_rate: float >= 0; this times the weights is added to the gradient, before
+            the norms are taken.
+        eeta: float > 0; the trust coefficient of the paper.
+        nesterov: bool; whether to look one momentum step ahead.
+        classic_momentum: bool. True: momentum sums steps, each already multiplied by its
+            learning rate and trust ratio, as in the paper. False: momentum sums gradients, and
+            the trust ratio (then of the sum's norm) and the rate multiply the sum, so that a
+            change of the rate acts at once.
+        exclude_from_weight_decay: str, list of str or None: regular expressions; a variable in
+            whose path or name one is found has no weight decay, such as "bias".
+        exclude_from_layer_adaptation: the same for the trust ratio, which is then 1. None: as
+            exclude_from_weight_decay; an empty list: no variable is excluded.
+        name: str.
+        **kwargs: `clipnorm`: float > 0, limit of each gradient's norm; `clipvalue`: float > 0,
+            limit of each gradient element's size; `global_clipnorm`: float > 0, limit of the
+            norm of all gradients together; `decay`: float >= 0, the learning rate is divided by
+            1 + decay * updates; `lr`: float >= 0, deprecated, in place of `learning_rate`; and
+            what every optimizer of this Keras takes, such as `use_ema` (not `weight_decay`,
+            which is another decay, outside of the trust ratio).
+
+    Raises:
+        TypeError, ValueError: in one line, for an argument that is not as described, before
+            anything is changed.
+
+    Slots: `momentum`, of each variable's shape, float32 or wider, as all of the arithmetic.
+    Sparse gradients (`tf.IndexedSlices`) count as the dense ones that they stand for: momentum
+    and weight decay move every row.
+
+    References:
+        You et al. 2017, Large Batch Training of Convolutional Networks, arXiv 1708.03888.
+        Arguments and numbers are those of the TensorFlow Model Garden's `LARS`.
+    """
+
+    _settings = {
+        "clipnorm": arguments.positive,
+        "clipvalue": arguments.positive,
+        "global_clipnorm": arguments.positive,
+        "decay": arguments.not_negative,
+        "lr": arguments.not_negative,
+    }
+    # What the optimizers of both Keras generations take; each adds its own.
+    _base_settings = {
+        "use_ema": arguments.flag,
+        "ema_momentum": arguments.fraction,
+        "ema_overwrite_frequency": lambda name, value: arguments.whole(name, value, 1),
+    }
+
+    def __init__(
+        self,
+        learning_rate=0.01,
+        momentum=0.9,
+        weight_decay_rate=0.0,
+        eeta=0.001,
+        nesterov=False,
+        classic_momentum=True,
+        exclude_from_weight_decay=None,
+        exclude_from_layer_adaptation=None,
+        name="LARS",
+        **kwargs,
+    ):
+        learning_rate = _rate(learning_rate, self._schedule)
+        momentum = arguments.fraction("momentum", momentum)
+        weight_decay_rate = arguments.not_negative("weight_decay_rate", weight_decay_rate)
+        eeta = arguments.positive("eeta", eeta)
+        arguments.flag("nesterov", nesterov)
+        arguments.flag("classic_momentum", classic_momentum)
+        decay_exclusions = _patterns("exclude_from_weight_decay", exclude_from_weight_decay)
+        adaptation_exclusions = _patterns(
+            "exclude_from_layer_adaptation", exclude_from_layer_adaptation
+        )
+        arguments.string("name", name)
+        settings, base_settings = self._check_settings(kwargs)
+        if "lr" in settings:
+            warnings.warn(
+                "`lr` is deprecated: use `learning_rate`.", DeprecationWarning, stacklevel=2
+            )
+            learning_rate = settings["lr"]
+        super().__init__(learning_rate=learning_rate, name=name, weight_decay=None, **base_settings)
+        self.momentum = momentum
+        self.weight_decay_rate = weight_decay_rate
+        self.eeta = eeta
+        self.nesterov = nesterov
+        self.classic_momentum = classic_momentum
+        # Not under the arguments' names: there Keras has methods.
+        self._decay_exclusions = decay_exclusions
+        self._adaptation_exclusions = adaptation_exclusions
+        for setting in ("clipnorm", "clipvalue", "global_clipnorm", "decay"):
+            setattr(self, setting, settings.get(setting))
+        self._momentums = []
+
+    @classmethod
+    def _check_settings(cls, given):
+        """The keyword arguments, checked: ours, and those for the base class. None: not given."""
+        given = {setting: value for setting, value in given.items() if value is not None}
+        if given.pop("weight_decay", 0) != 0:
+            raise ValueError(
+                "`weight_decay` cannot be given: the weight decay of LARS, which is part of its "
+                "trust ratio, is `weight_decay_rate`."
+            )
+        known = {**cls._settings, **cls._base_settings}
+        unknown = sorted(set(given) - set(known))
+        if unknown:
+            raise TypeError(
+                f"{cls.__name__}() has no argument `{unknown[0]}`; beside its own it takes "
+                + ", ".join(f"`{setting}`" for setting in known)
+                + "."
+            )
+        checked = {setting: known[setting](setting, value) for setting, value in given.items()}
+        if "clipnorm" in checked and "global_clipnorm" in checked:
+            raise ValueError("Only one of `clipnorm` and `global_clipnorm` can be given, not both.")
+        base = {setting: checked.pop(setting) for setting in set(cls._base_settings) & set(checked)}
+        return checked, base
+
+    @property
+    def learning_rate(self):
+        """The learning rate (before `decay` and trust ratios); of a schedule, its rate now."""
+        return super().learning_rate
+
+    @learning_rate.setter
+    def learning_rate(self, learning_rate):
+        if callable(self._learning_rate) and not callable(learning_rate):
+            raise TypeError(
+                "`learning_rate` cannot be set to a number: this optimizer was made with a "
+                "schedule or a function. Make it with a number to set others later."
+            )
+        super(LARS, type(self)).learning_rate.fset(self, learning_rate)
+
+    lr = learning_rate
+
+    @property
+    def variables(self):
+        """All variables: the count of updates, the learning rate, momentum for each weight."""
+        return VariableList(super().variables)
+
+    def _own_slots(self):
+        return {"momentum": self._momentums}
+
+    # The update.
+
+    def _prepare(self, variables):
+        """Create the momentum of each variable, and look up what it is excluded from.
+
+        Both now: in the update, variables no longer have their paths.
+        """
+        for variable in variables:
+            dtype = self._dtype(variable)
+            dtype = "float32" if dtype in ("float16", "bfloat16") else dtype
+            name = self._momentum_name(variable)
+            momentum = self._add(name, variable.shape, dtype, "zeros", variable)
+            self._momentums.append(momentum)
+        decays, adapts = self._decay_exclusions, self._adaptation_exclusions
+        adapts = decays if adapts is None else adapts
+        self._decays = tuple(not _found(decays, variable) for variable in variables)
+        self._adapts = tuple(not _found(adapts, variable) for variable in variables)
+
+    def _use_weight_decay(self, variable):
+        # Also asks what was excluded by Keras's own method, exclude_from_weight_decay().
+        return self._decays[self._position(variable)] and super()._use_weight_decay(variable)
+
+    def _clip_gradients(self, grads):
+        # Keras 3's own clipping fails on sparse gradients.
+        return gradients.clip(
+            grads, self._xp, self.clipnorm, self.clipvalue, self.global_clipnorm
+        )
+
+    def _moved(self, variable, gradient, momentum, learning_rate):
+        """New values of a variable and its momentum, in the momentum's dtype."""
+        cast, dtype = self._xp.cast, momentum.dtype
+        weights, gradient = cast(variable, dtype), cast(dense(gradient, variable), dtype)
+        momentum, rate = cast(momentum, dtype), cast(learning_rate, dtype)
+        if self.decay:
+            rate = rate / (1.0 + self.decay * cast(self.iterations, dtype))
+        if self.weight_decay_rate and self._use_weight_decay(variable):
+            gradient = gradient + self.weight_decay_rate * weights
+
+        def scaled(direction):
+            if not self._adapts[self._position(variable)]:
+                return rate * direction
+            return rate * trust_ratio(weights, direction, self.eeta, self._xp) * direction
+
+        push = scaled(gradient) if self.classic_momentum else gradient
+        momentum = self.momentum * momentum + push
+        step = self.momentum * momentum + push if self.nesterov else momentum
+        return weights - (step if self.classic_momentum else scaled(step)), momentum
+
+    # Configuration.
+
+    def get_config(self):
+        """Settings from which `from_config()` makes the same optimizer, without its state."""
+        decays, adapts = self._decay_exclusions, self._adaptation_exclusions
+        return {
+            **super().get_config(),
+            "decay": self.decay,
+            "momentum": self.momentum,
+            "weight_decay_rate": self.weight_decay_rate,
+            "eeta": self.eeta,
+            "nesterov": self.nesterov,
+            "classic_momentum": self.classic_momentum,
+            "exclude_from_weight_decay": None if decays is None else list(decays),
+            "exclude_from_layer_adaptation": None if adapts is None else list(adapts),
+        }
+
+    @classmethod
+    def from_config(cls, config, custom_objects=None):
+        """Make an optimizer from the result of `get_config()`.
+
+        Args:
+            config: dict, as `get_config()` returns it.
+            custom_objects: dict of names and classes or functions that a schedule or function
+                given as `learning_rate` needs.
+        """
+        return super().from_config(dict(config), custom_objects=custom_objects)
+
+
+def trust_ratio(weights, direction, eeta, xp):
+    """eeta * norm(weights) / norm(direction), or 1 where one of the norms is zero."""
+    size, length = _norm(weights, xp), _norm(direction, xp)
+    # No division by zero even where its result would not be used: debuggers of NaN look there too.
+    ratio = eeta * size / xp.where(length > 0, length, 1.0)
+    return xp.where((size > 0) & (length > 0), ratio, 1.0)
+
+
+def _norm(values, xp):
+    return xp.sqrt(xp.sum(xp.square(values)))
+
+
+def dense(gradient, variable):
+    """The gradient as a tensor of the variable's shape; repeated rows of a sparse one add up."""
+    if type(gradient).__name__ != "IndexedSlices":
+        return gradient
+    import tensorflow as tf
+
+    return tf.math.unsorted_segment_sum(gradient.values, gradient.indices, variable.shape[0])
+
+
+def _rate(value, schedule):
+    """A learning rate: a number, a schedule of this Keras generation, or a function."""
+    allowed = "a number >= 0, a Keras learning-rate schedule or a function"
+    if not callable(value):
+        return arguments.real("learning_rate", value, allowed, lambda x: x >= 0)
+    foreign = not isinstance(value, schedule) and any(
+        base.__name__ == "LearningRateSchedule" for base in type(value).__mro__
+    )
+    if foreign:
+        here, there = schedule.__module__.split(".")[0], type(value).__module__.split(".")[0]
+        raise TypeError(
+            f"`learning_rate` must be a schedule of {here}, as this optimizer is, not of {there}."
+        )
+    if isinstance(value, type):
+        arguments.refuse("learning_rate", allowed, value)
+    return value
+
+
+def _patterns(name, value):
+    """Regular expressions as a tuple of strings, or None."""
+    if value is None:
+        return None
+    patterns = (value,) if isinstance(value, str) else value
+    if not isinstance(patterns, (list, tuple)) or not all(isinstance(p, str) for p in patterns):
+        arguments.refuse(name, "a regular expression or a list of them", value)
+    for pattern in patterns:
+        try:
+            re.compile(pattern)
+        except re.error as error:
+            raise ValueError(
+                f"`{name}` must be a regular expression or a list of them, not {pattern!r}: "
+                f"{error.msg}."
+            ) from None
+    return tuple(patterns)
+
+
+def _found(patterns, variable):
+    # With and without the ":0" of TensorFlow, so that patterns of old scripts find what they did.
+    path = (getattr(variable, "path", None) or variable.name).split(":")[0]
+    names = (path, f"{path}:0", variable.name)
+    return any(re.search(pattern, name) for pattern in patterns or () for name in names)

@@ -1,0 +1,87 @@
+"""LARS for Keras 2."""
+
+import tensorflow as tf
+import tf_keras
+
+from .. import arguments, lars
+from .base import Base
+
+_LearningRateSchedule = tf_keras.optimizers.schedules.LearningRateSchedule
+
+
+class _FromFunction(_LearningRateSchedule):
+    """A rate that a function returns, asked at each update; Keras 2 itself would ask but once."""
+
+    def __init__(self, function):
+        self.function = function
+
+    def __call__(self, step):
+        return tf.convert_to_tensor(self.function(), dtype=tf_keras.backend.floatx())
+
+
+class _Rated(Base):
+    """An optimizer with a learning rate of its own, as Keras 3's base class is."""
+
+    def __init__(self, learning_rate, name, **settings):
+        super().__init__(name=name, **settings)
+        self._learning_rate = self._build_learning_rate(learning_rate)
+
+    def _build_learning_rate(self, learning_rate):
+        if callable(learning_rate) and not isinstance(learning_rate, _LearningRateSchedule):
+            learning_rate = _FromFunction(learning_rate)
+        return super()._build_learning_rate(learning_rate)
+
+    @property
+    def learning_rate(self):
+        return super().learning_rate
+
+    @learning_rate.setter
+    def learning_rate(self, learning_rate):
+        if callable(learning_rate):
+            self._learning_rate = self._build_learning_rate(learning_rate)
+        else:
+            self._learning_rate.assign(learning_rate)
+
+    def get_config(self):
+        rate = self._learning_rate
+        if not isinstance(rate, _LearningRateSchedule) or isinstance(rate, _FromFunction):
+            rate = float(self.learning_rate.numpy())
+        return {
+            **super().get_config(),
+            "learning_rate": self._serialize_hyperparameter(rate),
+        }
+
+
+@tf_keras.saving.register_keras_serializable(package="kerasoptimizers")
+class LARS(lars.LARS, _Rated):
+    __doc__ = lars.LARS.__doc__
+
+    _schedule = _LearningRateSchedule
+    _base_settings = {
+        **lars.LARS._base_settings,
+        "jit_compile": arguments.flag,
+        "is_legacy_optimizer": arguments.flag,
+    }
+
+    def build(self, var_list):
+        """Create the momentum of each variable, zero.
+
+        Args:
+            var_list: list of the model's trainable variables.
+        """
+        if getattr(self, "_built", False):
+            return
+        var_list = list(var_list)
+        super().build(var_list)
+        self._prepare(var_list)
+        self._built = True
+
+    @staticmethod
+    def _momentum_name(variable):
+        return f"momentum/{variable._shared_name}"
+
+    def update_step(self, gradient, variable):
+        momentum = self._momentums[self._position(variable)]
+        weights, new = self._moved(variable, gradient, momentum, self.learning_rate)
+        variable.assign(tf.cast(weights, variable.dtype))
+        momentum.assign(new)

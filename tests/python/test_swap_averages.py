@@ -1,0 +1,159 @@
+"""Callbacks that show the averages to validation, prediction and checkpoints."""
+
+import keras
+import numpy as np
+import pytest
+
+from kerasoptimizers import SWA, AverageModelCheckpoint, ExponentialMovingAverage, SwapAverages
+
+DATA = np.random.default_rng(0).normal(size=(32, 3)).astype("float32")
+LABELS = DATA.sum(axis=1, keepdims=True) + 1.0
+
+
+def model_with(optimizer, **settings):
+    keras.utils.set_random_seed(0)
+    model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(1)])
+    model.compile(optimizer, "mse", **settings)
+    return model
+
+
+def sgd():
+    return keras.optimizers.SGD(0.1, momentum=0.9)
+
+
+def fit(model, *callbacks, epochs=3, validate=True):
+    validation = (DATA, LABELS) if validate else None
+    return model.fit(
+        DATA,
+        LABELS,
+        batch_size=8,
+        epochs=epochs,
+        verbose=0,
+        shuffle=False,
+        validation_data=validation,
+        callbacks=list(callbacks),
+    ).history
+
+
+def weights(model):
+    return [np.array(v.numpy()) for v in model.trainable_variables]
+
+
+def averages(model):
+    return [
+        np.array(model.optimizer.get_slot(v, "average").numpy()) for v in model.trainable_variables
+    ]
+
+
+def assert_same(actual, expected):
+    for a, b in zip(actual, expected, strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def loss_with(values, model):
+    twin = model_with("sgd")
+    twin.set_weights(values)
+    return twin.evaluate(DATA, LABELS, verbose=0)
+
+
+def test_validation_sees_the_averages_and_training_the_weights():
+    plain, swapped = model_with(SWA(sgd(), 4, 2)), model_with(SWA(sgd(), 4, 2))
+    history, swapped_history = fit(plain), fit(swapped, SwapAverages())
+    assert_same(weights(swapped), weights(plain))
+    assert_same(averages(swapped), averages(plain))
+    assert swapped_history["loss"] == history["loss"]
+    # The first snapshot falls into the second epoch: until then the weights are used.
+    assert swapped_history["val_loss"][0] == history["val_loss"][0]
+    assert swapped_history["val_loss"][1] != history["val_loss"][1]
+    assert swapped_history["val_loss"][-1] == pytest.approx(
+        loss_with(averages(swapped), swapped), rel=1e-6
+    )
+
+
+def test_evaluate_and_predict_use_the_averages():
+    model = model_with(SWA(sgd(), 0, 2))
+    fit(model)
+    before, expected = weights(model), averages(model)
+    loss = model.evaluate(DATA, LABELS, verbose=0, callbacks=[SwapAverages()])
+    assert loss == pytest.approx(loss_with(expected, model), rel=1e-6)
+    predicted = model.predict(DATA, verbose=0, callbacks=[SwapAverages()])
+    np.testing.assert_allclose(predicted, DATA @ expected[0] + expected[1], rtol=1e-5, atol=1e-5)
+    assert_same(weights(model), before)
+
+
+class Failing(keras.callbacks.Callback):
+    def __init__(self, error):
+        super().__init__()
+        self.error = error
+
+    def on_test_batch_end(self, batch, logs=None):
+        raise self.error
+
+
+@pytest.mark.parametrize("error", [ValueError("broken"), KeyboardInterrupt()])
+def test_weights_come_back_when_validation_stops(error):
+    model, plain = model_with(SWA(sgd(), 0, 2)), model_with(SWA(sgd(), 0, 2))
+    with pytest.raises(type(error)):
+        fit(model, SwapAverages(), Failing(error), epochs=1)
+    fit(plain, epochs=1)
+    assert_same(weights(model), weights(plain))
+    assert_same(averages(model), averages(plain))
+
+
+def test_weights_come_back_when_prediction_fails():
+    model = model_with(SWA(sgd(), 0, 2), run_eagerly=True)
+    fit(model)
+    before = weights(model)
+    with pytest.raises(Exception):
+        model.predict(np.zeros((4, 7), "float32"), verbose=0, callbacks=[SwapAverages()])
+    assert_same(weights(model), before)
+
+
+@pytest.mark.parametrize("callback", ["SwapAverages", "AverageModelCheckpoint"])
+def test_a_model_without_averages_is_refused(callback, tmp_path):
+    made = (
+        SwapAverages()
+        if callback == "SwapAverages"
+        else AverageModelCheckpoint(False, str(tmp_path / "a.keras"))
+    )
+    with pytest.raises(ValueError, match="`model` must be compiled with an averaging optimizer"):
+        fit(model_with("sgd"), made)
+
+
+def test_checkpoints_hold_the_averages(tmp_path):
+    model, plain = model_with(SWA(sgd(), 4, 2)), model_with(SWA(sgd(), 4, 2))
+    checkpoint = AverageModelCheckpoint(False, str(tmp_path / "{epoch}.keras"))
+    with pytest.warns(UserWarning, match="saves nothing yet: there is no average"):
+        fit(model, checkpoint)
+    fit(plain)
+    assert_same(weights(model), weights(plain))
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["2.keras", "3.keras"]
+    loaded = keras.models.load_model(tmp_path / "3.keras")
+    assert_same(weights(loaded), averages(model))
+    assert_same(averages(loaded), averages(model))
+
+
+def test_a_checkpoint_may_leave_the_averages_in_the_model(tmp_path):
+    model = model_with(ExponentialMovingAverage(sgd()))
+    fit(model, AverageModelCheckpoint(True, str(tmp_path / "last.weights.h5"), save_weights_only=True))
+    assert_same(weights(model), averages(model))
+
+
+def test_the_best_averages_are_kept(tmp_path):
+    model = model_with(SWA(sgd(), 0, 1))
+    path = str(tmp_path / "best.keras")
+    history = fit(
+        model, SwapAverages(), AverageModelCheckpoint(False, path, save_best_only=True), epochs=5
+    )
+    best = keras.models.load_model(path)
+    loss = best.evaluate(DATA, LABELS, verbose=0)
+    assert loss == pytest.approx(min(history["val_loss"]), rel=1e-5)
+
+
+def test_keras_own_callback_swaps_our_averages():
+    model, plain = model_with(SWA(sgd(), 0, 2)), model_with(SWA(sgd(), 0, 2))
+    history = fit(model, keras.callbacks.SwapEMAWeights())
+    fit(plain)
+    assert history["val_loss"][-1] == pytest.approx(loss_with(averages(plain), plain), rel=1e-5)
+    for a, b in zip(weights(model), weights(plain)):
+        np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)
