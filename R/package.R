@@ -1,0 +1,129 @@
+#' kerasoptimizers: weight averaging optimizers for Keras
+#'
+#' Optimizers that average the weights of a model while it trains. Each wraps
+#' another optimizer, the *inner optimizer*, and goes to `compile()` in its place.
+#'
+#' | function | what it does |
+#' |---|---|
+#' | [optimizer_swa()] | averages snapshots of the weights with equal weight |
+#' | [optimizer_lookahead()] | every few fast steps, one slow step towards them |
+#' | [assign_average_vars()] | puts the averages into a model's weights |
+#' | [swap_weights()] | exchanges a model's weights and averages |
+#'
+#' @section Which Keras:
+#' The package works with Keras 3 (R package keras3, or Python `keras`) and with
+#' Keras 2 (R package keras, or Python `tf_keras`). Which one is meant follows
+#' from the object given: an inner optimizer of Keras 2 makes an optimizer for
+#' Keras 2. An inner optimizer given by name, such as `"sgd"`, says nothing
+#' of the kind; then the option `kerasoptimizers.keras` (`"keras3"` or `"keras"`)
+#' decides, else the environment variable `TF_USE_LEGACY_KERAS` (`1` or `true`
+#' mean Keras 2; the R package keras sets it), else it is Keras 3.
+#'
+#' @section Python:
+#' Loading the package starts no Python; it starts when a function first needs
+#' it, as the reticulate package finds it (see [reticulate::use_python()]). With
+#' reticulate 1.41 or newer the package declares what it needs, so that reticulate
+#' can set Python up by itself. Loading it also makes models load that were
+#' saved with one of its optimizers.
+#'
+#' @section Errors:
+#' A wrong argument stops with a condition of class
+#' `kerasoptimizers_argument_error`, before anything is changed; every error
+#' of the package has class `kerasoptimizers_error`.
+#'
+#' @keywords internal
+"_PACKAGE"
+
+.onLoad <- function(libname, pkgname) {
+  declare_python_packages()
+  # Keras finds the classes of a saved optimizer only once they are registered.
+  on_python_load("keras", function() python_module("keras3"))
+  on_python_load("tf_keras", function() python_module("keras"))
+}
+
+# The Python module of a generation, named as the option names it.
+modules <- c(keras3 = "kerasoptimizers.keras3", keras = "kerasoptimizers.tf_keras")
+keras_modules <- c(keras3 = "keras", keras = "tf_keras")
+
+python_packages <- function(generation = "keras3") {
+  if (generation == "keras") return(c("tf_keras>=2.16", "tensorflow"))
+  backend <- Sys.getenv("KERAS_BACKEND")
+  c("keras>=3.8", if (backend %in% c("jax", "torch")) backend else "tensorflow")
+}
+
+# keras3 and keras have their own say in which Python packages they get.
+declare_python_packages <- function() {
+  if ("py_require" %in% getNamespaceExports("reticulate") &&
+      !reticulate::py_available() &&
+      !any(c("keras3", "keras") %in% loadedNamespaces())) {
+    py_require <- getExportedValue("reticulate", "py_require")
+    py_require(python_packages())
+  }
+}
+
+# What py_register_load_hook() does, which in reticulate 1.28 starts Python. A
+# hook that fails is silent: whoever loads Keras may need nothing of ours.
+on_python_load <- function(module, hook) {
+  quietly <- function(...) tryCatch(hook(), error = function(e) NULL)
+  if (reticulate::py_available() &&
+      reticulate::py_eval(sprintf("'%s' in __import__('sys').modules", module))) {
+    quietly()
+  } else {
+    setHook(paste("reticulate", module, "load", sep = "::"), quietly)
+  }
+}
+
+python_module <- function(generation, call = rlang::caller_env()) {
+  tryCatch({
+    # Asking for Keras first lets reticulate choose a Python that has it.
+    reticulate::import(keras_modules[[generation]])
+    import_ours(modules[[generation]])
+  }, error = function(e) import_error(e, generation, call))
+}
+
+import_ours <- function(module) {
+  reticulate::import_from_path(
+    module, path = system.file("python", package = "kerasoptimizers")
+  )
+}
+
+import_error <- function(e, generation, call) {
+  needs <- python_packages(generation)
+  if (utils::packageVersion("reticulate") < "1.38") needs <- c(needs, "numpy<2")
+  install <- sprintf("`reticulate::py_install(c(%s))`",
+                     paste0('"', needs, '"', collapse = ", "))
+  if (!reticulate::py_available()) {
+    abort(paste0("Python was not found: install Python 3.10 or newer, then run ",
+                 install, "."), call)
+  }
+  missing <- sub(".*No module named '([^'.]+)'.*", "\\1", conditionMessage(e))
+  if (missing != conditionMessage(e)) {
+    abort(sprintf("The Python package %s is missing from %s: run %s and restart R.",
+                  missing, reticulate::py_exe(), install), call)
+  }
+  python_error(e, call)
+}
+
+# Runs a Python call; what Python has to say about an argument comes as one line.
+call_python <- function(expr, call = rlang::caller_env()) {
+  tryCatch(expr, error = function(e) python_error(e, call))
+}
+
+input_errors <- c("ValueError", "TypeError", "ImportError", "ModuleNotFoundError")
+
+python_error <- function(e, call) {
+  last <- if (reticulate::py_available()) reticulate::py_last_error()
+  from_python <- !is.null(last) &&
+    startsWith(conditionMessage(e), paste0(last$type, ":"))
+  if (!from_python || !last$type %in% input_errors) stop(e)
+  message <- gsub("\\s*\n\\s*", " ", trimws(last$value))
+  # Two arguments have other names in R.
+  message <- sub("`var_list`", "`variables`", sub("`model`", "`object`", message))
+  abort(message, call)
+}
+
+# stop() rather than rlang's abort(), which in a script adds a backtrace.
+abort <- function(message, call, class = NULL) {
+  stop(errorCondition(message, class = c(class, "kerasoptimizers_error"),
+                      call = rlang::error_call(call)))
+}

@@ -1,0 +1,4 @@
+library(testthat)
+library(kerasoptimizers)
+
+test_check("kerasoptimizers")

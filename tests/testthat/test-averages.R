@@ -1,0 +1,101 @@
+test_that("SWA's average is the mean of the snapshots", {
+  python_keras()
+  model <- iris_model(optimizer_swa("sgd", start_averaging = 2, average_period = 3))
+  history <- lapply(1:10, function(i) {
+    update_once(model)
+    weights_of(model)
+  })
+  # Updates 2, 5 and 8, counted from 0.
+  expected <- Reduce(function(a, b) Map(`+`, a, b), history[c(3, 6, 9)])
+  expected <- lapply(expected, function(w) w / 3)
+  expect_identical(weights_of(model), history[[10]])
+  assign_average_vars(model)
+  expect_equal(weights_of(model), expected, tolerance = 1e-6)
+})
+
+test_that("assign_average_vars() takes a model, or an optimizer and variables", {
+  python_keras()
+  model <- train(iris_model(optimizer_swa("sgd", average_period = 2)))
+  before <- weights_of(model)
+  averages <- averages_of(model)
+  returned <- withVisible(assign_average_vars(model$optimizer, model$trainable_variables[1:2]))
+  expect_false(returned$visible)
+  expect_identical(returned$value, model$optimizer)
+  expect_identical(weights_of(model), c(averages[1:2], before[3:4]))
+  returned <- withVisible(assign_average_vars(model))
+  expect_false(returned$visible)
+  expect_identical(returned$value, model)
+  expect_identical(weights_of(model), averages)
+  expect_false(identical(before, averages))
+})
+
+test_that("assign_average_vars() gives a model the variables that it is told", {
+  python_keras()
+  model <- train(iris_model(optimizer_swa("sgd", average_period = 2)))
+  before <- weights_of(model)
+  averages <- averages_of(model)
+  assign_average_vars(model, model$trainable_variables[4])
+  expect_identical(weights_of(model), c(before[1:3], averages[4]))
+})
+
+test_that("before the first snapshot there is no average, and the weights stay", {
+  python_keras()
+  model <- iris_model(optimizer_swa("sgd", start_averaging = 1000))
+  before <- weights_of(model)
+  for (f in list(assign_average_vars, swap_weights)) {
+    expect_error(f(model), "needs an average", class = "kerasoptimizers_error")
+  }
+  expect_identical(weights_of(model), before)
+  before <- weights_of(train(model))
+  for (f in list(assign_average_vars, swap_weights)) {
+    expect_error(f(model), "needs an average, and there is none yet",
+                 class = "kerasoptimizers_error")
+  }
+  expect_identical(weights_of(model), before)
+})
+
+test_that("swap_weights() exchanges, and twice is the start, bit for bit", {
+  python_keras()
+  model <- train(iris_model(optimizer_lookahead("adam", sync_period = 7)))
+  before <- weights_of(model)
+  averages <- averages_of(model, "slow")
+  expect_false(identical(before, averages))
+  expect_identical(swap_weights(model), model)
+  expect_identical(weights_of(model), averages)
+  expect_identical(averages_of(model, "slow"), before)
+  expect_identical(swap_weights(model$optimizer), model$optimizer)
+  expect_identical(weights_of(model), before)
+  expect_identical(averages_of(model, "slow"), averages)
+})
+
+test_that("a model's optimizer is found through the loss scaling of mixed precision", {
+  keras <- python_keras()
+  policy <- keras$mixed_precision$dtype_policy()
+  keras$mixed_precision$set_dtype_policy("mixed_float16")
+  withr::defer(keras$mixed_precision$set_dtype_policy(policy))
+  model <- train(iris_model(optimizer_swa("sgd", average_period = 2)))
+  expect_match(class(model$optimizer)[[1]], "LossScaleOptimizer$")
+  before <- weights_of(model)
+  assign_average_vars(model)
+  expect_false(identical(weights_of(model), before))
+})
+
+test_that("the averages of a Keras 2 model are handled alike", {
+  keras <- python_keras("tf_keras")
+  for (optimizer in list(keras$optimizers$Adam, keras$optimizers$legacy$SGD)) {
+    model <- iris_model(optimizer_swa(optimizer(0.01), start_averaging = 1000), keras)
+    before <- weights_of(train(model))
+    expect_error(swap_weights(model), "needs an average", class = "kerasoptimizers_error")
+    expect_identical(weights_of(model), before)
+
+    model <- train(iris_model(optimizer_swa(optimizer(0.01), average_period = 2), keras))
+    before <- weights_of(model)
+    averages <- averages_of(model)
+    swap_weights(model)
+    expect_identical(weights_of(model), averages)
+    swap_weights(model)
+    expect_identical(weights_of(model), before)
+    expect_identical(weights_of(assign_average_vars(model)), averages)
+    expect_false(identical(before, averages))
+  }
+})

@@ -1,0 +1,71 @@
+test_that("library() and argument errors start no Python", {
+  output <- run_r('
+    library(kerasoptimizers)
+    try(optimizer_swa(NULL), silent = TRUE)
+    try(optimizer_lookahead("sgd", 2.5), silent = TRUE)
+    cat("started:", reticulate::py_available())
+  ')
+  expect_match(output, "started: FALSE", all = FALSE)
+})
+
+test_that("a missing Python is one line with the command that mends it", {
+  output <- run_r('
+    library(kerasoptimizers)
+    cat(conditionMessage(tryCatch(optimizer_swa("sgd"), error = identity)))
+  ', env = paste0("RETICULATE_PYTHON=", file.path(tempdir(), "no-python")))
+  expect_match(output, "^Python was not found: .*py_install", all = FALSE)
+})
+
+test_that("a Python without Keras is one line with the command that mends it", {
+  python_keras()
+  # A module that shadows Keras and can't be imported stands for a missing one.
+  dir <- withr::local_tempdir()
+  writeLines("import keras_is_not_here", file.path(dir, "keras.py"))
+  output <- run_r('
+    library(kerasoptimizers)
+    cat(conditionMessage(tryCatch(optimizer_swa("sgd"), error = identity)))
+  ', env = paste0("PYTHONPATH=", dir))
+  expect_match(output, "^The Python package keras_is_not_here is missing from .*py_install",
+               all = FALSE)
+})
+
+test_that("library() after Keras registers the optimizers too", {
+  python_keras()
+  output <- run_r('
+    keras <- reticulate::import("keras")
+    library(kerasoptimizers)
+    cat(names(keras$saving$get_custom_objects()))
+  ')
+  expect_match(output, "kerasoptimizers>SWA", all = FALSE)
+})
+
+for (module in c("keras", "tf_keras")) {
+  test_that(paste("a saved model loads in a fresh session after library() alone:", module), {
+    keras <- python_keras(module)
+    file <- withr::local_tempfile(fileext = ".keras")
+    sgd <- keras$optimizers$SGD(0.01)
+    model <- iris_model(optimizer_swa(sgd, start_averaging = 5, average_period = 2), keras)
+    train(model)$save(file)
+    output <- run_r(sprintf('
+      library(kerasoptimizers)
+      model <- reticulate::import("%s")$models$load_model("%s")
+      cat("optimizer:", class(model$optimizer)[[1]], "\\n")
+      assign_average_vars(model)
+      cat("weight:", format(model$get_weights()[[1]][1, 1], digits = 15))
+    ', module, file))
+    expect_match(output, "optimizer: kerasoptimizers.*SWA", all = FALSE)
+    weight <- format(averages_of(model)[[1]][1, 1], digits = 15)
+    expect_match(output, paste("weight:", weight), fixed = TRUE, all = FALSE)
+  })
+}
+
+test_that("a Python error about an argument is one line, any other stays as it is", {
+  python_keras()
+  fails <- reticulate::py_eval("lambda kind: (_ for _ in ()).throw(kind('`x` is {wrong}.\\nSo.'))")
+  builtins <- reticulate::import_builtins()
+  error <- expect_error(call_python(fails(builtins$ValueError)), class = "kerasoptimizers_error")
+  expect_identical(conditionMessage(error), "`x` is {wrong}. So.")
+  expect_error(call_python(fails(builtins$TypeError)), class = "kerasoptimizers_error")
+  other <- expect_error(call_python(fails(builtins$RuntimeError)), "RuntimeError")
+  expect_false(inherits(other, "kerasoptimizers_error"))
+})
