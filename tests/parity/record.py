@@ -2,7 +2,8 @@
 
 In an environment of its own, with Python 3.9 to 3.11:
 
-    pip install tensorflow-cpu==2.15.1 tensorflow-addons==0.23.0
+    pip install tensorflow-cpu==2.15.1 tensorflow-addons==0.23.0 keras-swa==0.1.7
+    pip install --no-deps tf-models-official==2.15.0
     python record.py             # rewrites every file of this folder
     python record.py --check     # only says how far the recorded numbers are from those
 
@@ -10,9 +11,11 @@ The cases (settings, initial values, gradients) stay as they are in the files.
 """
 
 import importlib.metadata
+import importlib.util
 import json
 import pathlib
 import sys
+import types
 
 import numpy as np
 import tensorflow as tf
@@ -21,14 +24,39 @@ import tensorflow_addons as tfa
 FOLDER = pathlib.Path(__file__).parent
 
 
+def model_garden(module):
+    """A module of the Model Garden, without its package: that imports what we don't need."""
+    path = f"official/modeling/optimization/{module}.py"
+    path = importlib.metadata.distribution("tf-models-official").locate_file(path)
+    spec = importlib.util.spec_from_file_location(module, path)
+    loaded = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(loaded)
+    return loaded
+
+
+ORIGINALS = {
+    "SWA": tfa.optimizers.SWA,
+    "Lookahead": tfa.optimizers.Lookahead,
+    "MovingAverage": tfa.optimizers.MovingAverage,
+    "ExponentialMovingAverage": model_garden("ema_optimizer").ExponentialMovingAverage,
+    "LARS": model_garden("lars").LARS,
+}
+
+
 def run(case):
     """Variables and slot after every step of a case."""
-    inner = getattr(tf.keras.optimizers.legacy, case["inner"]["class"])(**case["inner"]["config"])
-    optimizer = getattr(tfa.optimizers, case["optimizer"])(inner, **case["config"])
+    arguments = []
+    if "inner" in case:
+        inner = getattr(tf.keras.optimizers.legacy, case["inner"]["class"])
+        arguments = [inner(**case["inner"]["config"])]
+    optimizer = ORIGINALS[case["optimizer"]](*arguments, **case["config"])
     variables = [
         tf.Variable(np.array(value, "float32"), name=name)
         for name, value in zip(case["names"], case["initial"])
     ]
+    if case["optimizer"] == "ExponentialMovingAverage":
+        # It asks a model for its variables.
+        optimizer.shadow_copy(types.SimpleNamespace(trainable_variables=variables))
     for gradients in case["gradients"]:
         gradients = [tf.constant(np.array(gradient, "float32")) for gradient in gradients]
         optimizer.apply_gradients(zip(gradients, variables))

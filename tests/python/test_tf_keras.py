@@ -7,7 +7,15 @@ import tf_keras
 
 import kerasoptimizers.tf_keras
 from kerasoptimizers import averaging_optimizer
-from kerasoptimizers.tf_keras import SWA, Lookahead
+from kerasoptimizers.tf_keras import (
+    LARS,
+    SWA,
+    AverageModelCheckpoint,
+    ExponentialMovingAverage,
+    Lookahead,
+    MovingAverage,
+    SwapAverages,
+)
 from recordings import assert_every_step_equals, cases
 
 KINDS = {"new": tf_keras.optimizers, "legacy": tf_keras.optimizers.legacy}
@@ -29,7 +37,7 @@ def test_every_step_equals_the_original(case, kind):
     assert_every_step_equals(case, optimizer, variables, apply)
 
 
-def train(optimizer, epochs=3):
+def train(optimizer, epochs=3, callbacks=(), **fit_arguments):
     tf_keras.utils.set_random_seed(0)
     model = tf_keras.Sequential(
         [tf_keras.Input((4,)), tf_keras.layers.Dense(8, "tanh"), tf_keras.layers.Dense(1)]
@@ -37,7 +45,15 @@ def train(optimizer, epochs=3):
     model.compile(optimizer, "mse")
     generator = np.random.default_rng(1)
     model.data = generator.normal(size=(64, 4)), generator.normal(size=(64, 1))
-    model.fit(*model.data, batch_size=8, epochs=epochs, verbose=0, shuffle=False)
+    model.history = model.fit(
+        *model.data,
+        batch_size=8,
+        epochs=epochs,
+        verbose=0,
+        shuffle=False,
+        callbacks=list(callbacks),
+        **fit_arguments,
+    )
     return model
 
 
@@ -63,10 +79,10 @@ def test_swa_leaves_training_as_it_is(kind):
 
 
 @each_kind
-@pytest.mark.parametrize("method", [SWA, Lookahead])
+@pytest.mark.parametrize("method", [SWA, Lookahead, ExponentialMovingAverage, MovingAverage])
 @pytest.mark.parametrize("suffix", [".keras", ".h5"])
 def test_a_saved_model_goes_on_training_where_it_was(method, kind, suffix, tmp_path):
-    model = train(method(sgd(kind), 5))
+    model = train(method(sgd(kind)))
     model.save(tmp_path / f"model{suffix}")
     loaded = tf_keras.models.load_model(tmp_path / f"model{suffix}")
     assert_same(state(loaded.optimizer), state(model.optimizer))
@@ -110,3 +126,69 @@ def test_an_optimizer_of_keras_3_is_refused_by_name():
 
     with pytest.raises(TypeError, match="`optimizer` must be a Keras 3 optimizer, not one of Keras 2"):
         KerasThreeSWA(sgd())
+
+
+@each_kind
+def test_an_inner_optimizer_of_another_model_is_refused(kind):
+    model = train(sgd(kind))
+    if kind == "legacy":
+        pytest.skip("legacy optimizers take variables of any model")
+    with pytest.raises(ValueError, match="`optimizer` was built for other variables"):
+        train(SWA(model.optimizer))
+
+
+@each_kind
+def test_non_trainable_weights_are_averaged_when_asked(kind):
+    tf_keras.utils.set_random_seed(0)
+    model = tf_keras.Sequential(
+        [tf_keras.Input((4,)), tf_keras.layers.BatchNormalization(), tf_keras.layers.Dense(1)]
+    )
+    settings = {"average_decay": 0.5, "dynamic_decay": False, "trainable_weights_only": False}
+    optimizer = ExponentialMovingAverage(sgd(kind), **settings)
+    model.compile(optimizer, "mse")
+    x = np.random.default_rng(0).normal(size=(16, 4))
+    with pytest.raises(ValueError, match=r"call shadow_copy\(model\) before training"):
+        model.train_on_batch(x, x[:, :1])
+    optimizer.shadow_copy(model)
+    model.compile(optimizer, "mse")  # Keras 2 can't use a training step that has failed once
+    mean = model.layers[0].moving_mean
+    average = mean.numpy()
+    for _ in range(4):
+        model.train_on_batch(x, x[:, :1])
+        average = 0.5 * average + 0.5 * mean.numpy()
+    np.testing.assert_allclose(optimizer.get_slot(mean, "average"), average, rtol=1e-6)
+
+
+@each_kind
+def test_validation_and_checkpoints_see_the_averages(kind, tmp_path):
+    path = str(tmp_path / "last.keras")
+    callbacks = [SwapAverages(), AverageModelCheckpoint(False, path)]
+    validation = {"validation_data": (np.ones((8, 4)), np.ones((8, 1)))}
+    plain = train(SWA(sgd(kind), 0, 2), **validation)
+    model = train(SWA(sgd(kind), 0, 2), callbacks=callbacks, **validation)
+    assert_same(model.get_weights(), plain.get_weights())
+    loaded = tf_keras.models.load_model(path)
+    averages = [plain.optimizer.get_slot(v, "average").numpy() for v in plain.trainable_variables]
+    assert_same(loaded.get_weights(), averages)
+    assert model.history.history["val_loss"][-1] == pytest.approx(
+        loaded.evaluate(*validation["validation_data"], verbose=0), rel=1e-5
+    )
+
+
+@pytest.mark.parametrize("make", [lambda: SWA("sgd"), lambda: SWA(sgd("legacy")), lambda: LARS(0.1)])
+def test_the_methods_of_the_originals(make):
+    optimizer = make()
+    v = tf.Variable([1.0, -2.0])
+    assert int(optimizer.minimize(lambda: tf.reduce_sum(v**2), [v])) == 1
+    assert np.all(np.abs(v.numpy()) < [1.0, 2.0])
+    values = optimizer.get_weights()
+    assert values[0] == 1
+    optimizer.set_weights(values)
+    assert optimizer.add_slot(v, "trace") is optimizer.get_slot(v, "trace")
+    assert optimizer.add_weight("scale", (2,)).shape == (2,)
+    with pytest.raises(TypeError, match="`grads_and_vars` must be"):
+        optimizer.apply_gradients([1.0])
+    with pytest.raises(ValueError, match="`grads_and_vars` must hold at least one gradient"):
+        optimizer.apply_gradients([(None, v)])
+    with pytest.raises(RuntimeError, match="need a graph"):
+        optimizer.get_gradients(tf.constant(1.0), [v])
