@@ -48,6 +48,11 @@ class Base(Surface, keras.optimizers.Optimizer):
                 name=name,
             )
 
+    def _replicas(self):
+        if keras.backend.backend() != "tensorflow":
+            return 1
+        return self._distribution_strategy.num_replicas_in_sync
+
     def _gradients(self, loss, variables, weight, tape):
         compute = _GRADIENTS[keras.backend.backend()]
         return compute(loss, variables, self._native, weight, tape)
@@ -86,10 +91,9 @@ class Base(Surface, keras.optimizers.Optimizer):
         grads, variables = zip(*pairs)
         if keras.backend.backend() == "tensorflow":
             require_replica_context()
-            replicas = self._distribution_strategy.num_replicas_in_sync
-            if not experimental_aggregate_gradients and replicas > 1:
+            if not experimental_aggregate_gradients and self._replicas() > 1:
                 # Keras 3 will sum them again.
-                grads = gradients.scaled(grads, 1.0 / replicas)
+                grads = gradients.scaled(grads, 1.0 / self._replicas())
         with keras.name_scope(name) if name else contextlib.nullcontext():
             self.apply(grads, variables)
         return self.iterations

@@ -2,7 +2,7 @@
 
 import keras
 
-from .. import arguments, moving
+from .. import arguments, gradients, moving
 from ..averaging import Averaging
 from ..surface import VariableList
 from .base import Base
@@ -161,12 +161,22 @@ class AveragingOptimizer(Averaging, Base):
         always = _counts_every_call(self.optimizer)
         before = None if always else self._read(self.iterations)
         with self._decayed_learning_rate():
-            self.optimizer.apply(self._clip(grads), trainable_variables)
+            clipped = self._clip_over_replicas(grads, trainable_variables)
+            self.optimizer.apply(clipped, trainable_variables)
         after = self._read(self.iterations)
         if always:
             self._move_averages(after - 1)
         else:
             self._move_averages(before, counted=after > before)
+
+    def _clip_over_replicas(self, grads, variables):
+        replicas = self._replicas()
+        if replicas == 1 or not (self.clipnorm or self.clipvalue or self.global_clipnorm):
+            return self._clip(grads)
+        # What is limited is the gradient of all replicas. Keras 3 will sum over them again.
+        variables = self._trainable_variables if variables is None else variables
+        summed = self._all_reduce_sum_gradients(zip(grads, variables))
+        return gradients.scaled(self._clip([gradient for gradient, _ in summed]), 1.0 / replicas)
 
     def _move_averages(self, update, counted=None):
         _MOVERS[keras.backend.backend()](self, update, counted)
