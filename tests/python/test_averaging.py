@@ -635,3 +635,18 @@ def test_update_average_moves_the_averages_once_more():
     before, w = averages(model), weights(model)
     model.optimizer.update_average()
     assert_close(averages(model), [(a + b) / 2 for a, b in zip(before, w)])
+
+
+@pytest.mark.skipif(not TENSORFLOW, reason="tests TensorFlow's checkpoints")
+@each_method
+def test_tensorflow_checkpoints_hold_averages(method, tmp_path):
+    import tensorflow as tf
+
+    model, _ = train(method(sgd()))
+    path = tf.train.Checkpoint(model=model, optimizer=model.optimizer).save(str(tmp_path / "c"))
+    twin, _ = train(method(sgd()), updates=8)
+    tf.train.Checkpoint(model=twin, optimizer=twin.optimizer).restore(path).assert_consumed()
+    assert_same(weights(twin), weights(model))
+    assert_same(
+        [v.numpy() for v in twin.optimizer.variables], [v.numpy() for v in model.optimizer.variables]
+    )

@@ -72,19 +72,22 @@ def test_every_step_equals_the_original(case):
             assert_equal(slot, recorded["momentum"][i], f"{where}, momentum")
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(
     shape=st.lists(st.integers(1, 4), max_size=3).map(tuple),
     momentum=st.sampled_from([0.0, 0.5, 0.9]),
     wd=st.sampled_from([0.0, 0.01]),
-    eeta=st.sampled_from([0.001, 0.1]),
+    eeta=st.sampled_from([0.01, 0.5]),
     nesterov=st.booleans(),
     classic=st.booleans(),
     seed=st.integers(0, 1000),
 )
-def test_any_shape_equals_an_independent_version(shape, momentum, wd, eeta, nesterov, classic, seed):
+def test_any_shape_equals_an_independent_version(
+    shape, momentum, wd, eeta, nesterov, classic, seed
+):
     random = np.random.default_rng(seed)
-    weights, velocity = random.normal(size=shape).astype("float32").astype("float64"), np.zeros(shape)
+    weights = random.normal(size=shape).astype("float32").astype("float64")
+    velocity = np.zeros(shape)
     optimizer = LARS(0.3, momentum, wd, eeta, nesterov, classic)
     v = variable(weights)
     for _ in range(3):
@@ -93,9 +96,9 @@ def test_any_shape_equals_an_independent_version(shape, momentum, wd, eeta, nest
         weights, velocity = independent(
             weights, gradient, velocity, 0.3, momentum, wd, eeta, nesterov, classic
         )
-    np.testing.assert_allclose(values([v])[0], weights, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(values([v])[0], weights, rtol=1e-5, atol=2e-6)
     slot = values([optimizer.get_slot(v, "momentum")])[0]
-    np.testing.assert_allclose(slot, velocity, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(slot, velocity, rtol=1e-5, atol=2e-6)
 
 
 @pytest.mark.parametrize("classic", [True, False])

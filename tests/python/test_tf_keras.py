@@ -93,6 +93,17 @@ def test_a_saved_model_goes_on_training_where_it_was(method, kind, suffix, tmp_p
 
 
 @each_kind
+def test_a_savedmodel_loads_with_a_fresh_optimizer(kind, tmp_path):
+    # Keras 2 restores no optimizer's state from this format.
+    model = train(SWA(sgd(kind)))
+    model.save(tmp_path / "model", save_format="tf")
+    loaded = tf_keras.models.load_model(tmp_path / "model")
+    assert_same(loaded.get_weights(), model.get_weights())
+    loaded.fit(*model.data, verbose=0)
+    assert loaded.optimizer.snapshots == 1
+
+
+@each_kind
 def test_averages_move_in_and_out(kind):
     model = train(SWA(sgd(kind), average_period=3))
     optimizer = averaging_optimizer(model)

@@ -281,16 +281,12 @@ class Averaging(Surface):
     # Saving. The inner optimizer is saved as a part of its own: here only what is ours, so that a file
     # holds each variable once.
 
-    @property
-    def _saved_variables(self):
-        return self._variables
-
     def save_own_variables(self, store):
-        for i, variable in enumerate(self._saved_variables):
+        for i, variable in enumerate(self._own_variables):
             store[str(i)] = variable.numpy()
 
     def load_own_variables(self, store):
-        variables = self._saved_variables
+        variables = self._own_variables
         if len(store.keys()) != len(variables):
             warnings.warn(
                 f"The averages of '{self.name}' were not loaded: it has {len(variables)} variables, "

@@ -21,6 +21,10 @@ class VariableList(list):
 class Surface:
     """Mixin for an optimizer class of either Keras generation."""
 
+    def __dir__(self):
+        # TensorFlow's checkpoints take whatever lists this name for an optimizer of the old kind.
+        return [name for name in super().__dir__() if name != "get_slot_names"]
+
     # Weights.
 
     @property
@@ -121,10 +125,9 @@ class Surface:
         slot = self._find_slot(self._require_position(var), var, slot_name)
         if slot is None:
             names = " or ".join(f"'{name}'" for name in self._slots())
-            raise ValueError(
-                f"`slot_name` must be {names}, or what an inner optimizer calls a variable that it "
-                f"keeps for each weight, not {slot_name!r}."
-            )
+            if hasattr(self, "optimizer"):
+                names += " or a slot of the inner optimizer"
+            raise ValueError(f"`slot_name` must be {names}, not {slot_name!r}.")
         return slot
 
     def _find_slot(self, position, var, slot_name):

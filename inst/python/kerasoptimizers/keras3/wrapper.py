@@ -22,11 +22,6 @@ class AveragingOptimizer(Averaging, Base):
         optimizer = _get_optimizer(optimizer)
         settings = self._check_settings(optimizer, name, settings)
         super().__init__(learning_rate=0.0, name=name)
-        # Count and rate are the inner optimizer's. The base class's own are dropped, so that a file
-        # holds each variable once and no reader takes them for the real ones.
-        for attribute in ("_iterations", "_learning_rate"):
-            self._untrack_variable(getattr(self, attribute))
-            delattr(self, attribute)
         self._adopt(optimizer, rule, settings)
 
     # Primitives for the shared part.
@@ -103,9 +98,14 @@ class AveragingOptimizer(Averaging, Base):
         return self.optimizer.scale_loss(loss)
 
     @property
+    def _own_variables(self):
+        # The first two are the base class's count and rate. The inner optimizer's are used instead.
+        return self._variables[2:]
+
+    @property
     def variables(self):
         """All variables: the inner optimizer's (its count first), then the averages."""
-        return VariableList(list(self.optimizer.variables) + list(self._variables))
+        return VariableList(list(self.optimizer.variables) + list(self._own_variables))
 
     def build(self, variables):
         """Create the averages, as copies of the variables.

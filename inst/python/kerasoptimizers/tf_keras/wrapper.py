@@ -84,10 +84,18 @@ class AveragingOptimizer(Averaging, Base):
         return VariableList(list(self.optimizer.variables()) + list(self._variables))
 
     @property
-    def _saved_variables(self):
+    def _own_variables(self):
+        """What a file holds for this optimizer itself."""
         # Keras 2 leaves legacy optimizers out of `.keras` files: ours takes its own along.
         legacy = isinstance(self.optimizer, tf_keras.optimizers.legacy.Optimizer)
         return self.variables if legacy else self._variables
+
+    def _trackable_children(self, save_type="checkpoint", **kwargs):
+        children = super()._trackable_children(save_type, **kwargs)
+        if save_type == "savedmodel":
+            # Keras 2 looks for the count where its own optimizers have it.
+            return {**children, "_iterations": self.optimizer.iterations}
+        return children
 
     def build(self, var_list):
         """Create the averages, as copies of the variables.
