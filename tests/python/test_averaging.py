@@ -650,3 +650,83 @@ def test_tensorflow_checkpoints_hold_averages(method, tmp_path):
     assert_same(
         [v.numpy() for v in twin.optimizer.variables], [v.numpy() for v in model.optimizer.variables]
     )
+
+
+@pytest.mark.parametrize("variable, write", [(0, 0), (1, 0), (2, 1)])
+def test_an_interrupted_swap_leaves_no_model_half_swapped(variable, write, monkeypatch):
+    model, _ = train(SWA(sgd(), average_period=3))
+    before, average_before = weights(model), averages(model)
+    writes = iter(range(100))
+    assign = type(model.optimizer)._write
+
+    def interrupted(target, value):
+        if next(writes) == 2 * variable + write:
+            raise KeyboardInterrupt
+        assign(target, value)
+
+    monkeypatch.setattr(type(model.optimizer), "_write", staticmethod(interrupted))
+    with pytest.raises(KeyboardInterrupt):
+        model.optimizer.swap_weights()
+    assert_same(weights(model), before)
+    assert_same(averages(model), average_before)
+
+
+def test_assigning_while_swapped_is_refused():
+    model, _ = train(SWA(sgd(), average_period=3))
+    average = averages(model)
+    model.optimizer.swap_weights()
+    with pytest.raises(ValueError, match="they are in the model now: call swap_weights"):
+        model.optimizer.assign_average_vars(model.trainable_variables)
+    assert_same(weights(model), average)
+
+
+def test_averaging_optimizer_says_that_a_model_is_not_compiled():
+    with pytest.raises(ValueError, match="but is not compiled"):
+        averaging_optimizer(keras.Sequential([keras.layers.Dense(1)]))
+
+
+@each_method
+@pytest.mark.parametrize("settings", [{"jit_compile": True}, {"steps_per_execution": 4}])
+def test_compiled_in_other_ways_training_is_the_same(method, settings):
+    if keras.backend.backend() == "torch":
+        pytest.skip("Keras has no steps_per_execution on PyTorch, and torch.compile takes minutes")
+    plain, _ = train(method(sgd()))
+    other, _ = train(method(sgd()), **settings)
+    assert_close(weights(other), weights(plain), 1e-5)
+    assert_close(averages(other), averages(plain), 1e-5)
+
+
+@pytest.mark.skipif(not TENSORFLOW, reason="tests tf.function")
+@each_method
+def test_a_first_step_inside_of_a_tf_function(method):
+    import tensorflow as tf
+
+    variables = [keras.Variable(np.array([1.0, 2.0], "float32"))]
+    optimizer, twin = method(sgd()), method(sgd())
+
+    @tf.function
+    def step():
+        optimizer.apply([tf.constant([0.5, -0.5])], variables)
+
+    others = [keras.Variable(np.array([1.0, 2.0], "float32"))]
+    for _ in range(12):
+        step()
+        twin.apply([tf.constant([0.5, -0.5])], others)
+    assert_close([v.numpy() for v in optimizer.variables], [v.numpy() for v in twin.variables])
+    assert_close([variables[0].numpy()], [others[0].numpy()])
+
+
+@pytest.mark.skipif(not on_jax, reason="tests JAX's stateless form")
+@each_method
+def test_stateless_apply_is_apply(method):
+    gradient = np.array([0.5, -0.5], "float32")
+    variable = keras.Variable(np.array([1.0, 2.0], "float32"))
+    other = keras.Variable(np.array([1.0, 2.0], "float32"))
+    optimizer, twin = method(sgd()), method(sgd())
+    optimizer.build([variable])
+    values, state = [variable.value], [v.value for v in optimizer.variables]
+    for _ in range(12):
+        values, state = optimizer.stateless_apply(state, [gradient], values)
+        twin.apply([gradient], [other])
+    assert_close(values, [other.numpy()])
+    assert_close(state, [v.numpy() for v in twin.variables])

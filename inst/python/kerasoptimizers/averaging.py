@@ -19,9 +19,10 @@ class Averaging(Surface):
     The class beside it supplies the primitives: `_read` (an independent copy of
     a variable's value), `_write`, `_cast`, `_dtype`, `_number` (a variable's
     value as a Python number), `_native` (the backend's own variable),
-    `_is_variable`, `_keras_slot`, `_add_average`, `_add_counter`, `_serialize`, `_deserialize`,
-    what `Surface` asks for, and `_xp`: the functions on tensors, `keras.ops` or their
-    like.
+    `_is_variable`, `_keras_slot`, `_add_average`, `_add_counter`,
+    `_own_variables` (those that a file holds for this optimizer itself),
+    `_serialize`, `_deserialize`, `_move_averages`, what `Surface` asks for, and
+    `_xp`: the functions on tensors, `keras.ops` or their like.
     """
 
     _settings = ("sequential_update", "clipnorm", "clipvalue", "global_clipnorm", "decay", "lr")
@@ -70,7 +71,7 @@ class Averaging(Surface):
         self._averages = []
         self._snapshots = None
         # Past the tracking of attributes: these variables are the model's, not the optimizer's.
-        vars(self).update(_averaged=[], _positions={}, _rounding=None)
+        vars(self).update(_averaged=[], _positions={}, _rounding={}, _swapped=False)
         if settings["lr"] is not None:
             warnings.warn(
                 "`lr` is deprecated: set `learning_rate` of the inner optimizer.",
@@ -220,10 +221,16 @@ class Averaging(Surface):
                 are left alone.
 
         Raises:
-            ValueError: if there is no average yet (no snapshot was taken), or
-                a trainable variable has none. No variable is changed then.
+            ValueError: if there is no average yet (no snapshot was taken), if
+                weights and averages are swapped, or if a trainable variable has
+                no average. No variable is changed then.
         """
         self._require_average("assign_average_vars")
+        if self._swapped:
+            raise ValueError(
+                "assign_average_vars() needs the averages in their place, and they are in the model "
+                "now: call swap_weights() first, or keep the model as it is."
+            )
         pairs = []
         for variable in var_list:
             position = self._position(variable)
@@ -248,22 +255,38 @@ class Averaging(Surface):
             ValueError: if there is no average yet. Nothing is changed then.
         """
         self._require_average("swap_weights")
-        rounding, restored = [], self._rounding
-        for i, (variable, average) in enumerate(zip(self._averaged, self._averages)):
-            weights, averages = self._read(variable), self._read(average)
-            narrowed = self._cast(averages, self._dtype(variable))
+        done = 0
+        try:
+            for done in range(len(self._averaged)):
+                self._exchange(done)
+        except BaseException:
+            # An interrupt leaves no model with some weights and some averages.
+            for position in range(done):
+                self._exchange(position)
+            raise
+        vars(self)["_swapped"] = not self._swapped
+
+    def _exchange(self, position):
+        variable, average = self._averaged[position], self._averages[position]
+        weights, averages = self._read(variable), self._read(average)
+        narrowed = self._cast(averages, self._dtype(variable))
+        widened = self._cast(weights, self._dtype(average))
+        rounding = self._rounding.get(position)
+        if rounding is not None:
+            widened = widened + rounding
+        try:
             self._write(variable, narrowed)
-            widened = self._cast(weights, self._dtype(average))
-            if self._dtype(variable) != self._dtype(average):
-                # bfloat16 weights can't hold a float32 average: what rounding took off is kept
-                # for the swap back.
-                rounding.append(averages - self._cast(narrowed, self._dtype(average)))
-                if restored is not None:
-                    widened = widened + restored[i]
-            else:
-                rounding.append(None)
             self._write(average, widened)
-        vars(self)["_rounding"] = None if restored is not None else rounding
+        except BaseException:
+            self._write(variable, weights)
+            self._write(average, averages)
+            raise
+        if rounding is not None:
+            del self._rounding[position]
+        elif self._dtype(variable) != self._dtype(average):
+            # bfloat16 weights can't hold a float32 average: what rounding took off is kept for the
+            # swap back.
+            self._rounding[position] = averages - self._cast(narrowed, self._dtype(average))
 
     def _require_average(self, action):
         if not self.has_shadow_copy:
@@ -297,6 +320,7 @@ class Averaging(Surface):
             return
         for i, variable in enumerate(variables):
             variable.assign(store[str(i)])
+        vars(self)["_swapped"] = False
 
     # Configuration.
 
@@ -333,12 +357,12 @@ def averaging_optimizer(model):
     Raises:
         ValueError: if the model was not compiled with an averaging optimizer.
     """
-    optimizer = getattr(model, "optimizer", None)
+    optimizer = compiled = getattr(model, "optimizer", None)
     while optimizer is not None and not isinstance(optimizer, Averaging):
         optimizer = getattr(optimizer, "inner_optimizer", None)
     if optimizer is None:
+        found = "but is not compiled" if compiled is None else f"not with {type(compiled).__name__}"
         raise ValueError(
-            "`model` must be compiled with an averaging optimizer such as SWA, not with "
-            f"{type(getattr(model, 'optimizer', None)).__name__}."
+            f"`model` must be compiled with an averaging optimizer such as SWA, {found}."
         )
     return optimizer

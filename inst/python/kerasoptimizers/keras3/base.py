@@ -48,6 +48,15 @@ class Base(Surface, keras.optimizers.Optimizer):
                 name=name,
             )
 
+    @staticmethod
+    def _outside_of_graphs():
+        """Where variables that start as copies of others can be created during tracing."""
+        if keras.backend.backend() != "tensorflow":
+            return contextlib.nullcontext()
+        import tensorflow as tf
+
+        return tf.init_scope()
+
     def _replicas(self):
         if keras.backend.backend() != "tensorflow":
             return 1
