@@ -34,7 +34,7 @@ class Rule:
         """The fraction, from 0 to 1, by which the average moves.
 
         `update` and `snapshots` are floating-point numbers here; `xp` is a
-        namespace with `minimum` and `where`, such as NumPy's. A fraction that
+        namespace with `maximum`, `minimum` and `where`, such as NumPy's. A fraction that
         is the same for every update is a Python float.
         """
         raise NotImplementedError
@@ -101,6 +101,7 @@ class ExponentialAverage(Rule):
         step = update + (self.first_step - self.start)
         decay = self.decay
         if self.dynamic:
-            decay = xp.minimum(decay, (1.0 + step) / (10.0 + step))
+            since = xp.maximum(step, 0.0)
+            decay = xp.minimum(decay, (1.0 + since) / (10.0 + since))
         fraction = 1.0 - decay**self.period
         return xp.where(step < 0, 1.0, fraction) if self.replaces else fraction
