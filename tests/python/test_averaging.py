@@ -716,6 +716,20 @@ def test_a_first_step_inside_of_a_tf_function(method):
     assert_close([variables[0].numpy()], [others[0].numpy()])
 
 
+@each_method
+@pytest.mark.parametrize("settings", [{}, {"run_eagerly": True}])
+def test_a_model_that_learns_its_input_shape_from_the_data_trains(method, settings):
+    models = []
+    for shape in ([], [keras.Input((4,))]):
+        keras.utils.set_random_seed(0)
+        model = keras.Sequential([*shape, keras.layers.Dense(3), keras.layers.Dense(1)])
+        model.compile(method(sgd()), "mse", **settings)
+        model.fit(*data(), epochs=2, verbose=0, shuffle=False)
+        models.append(model)
+    assert_close(weights(models[0]), weights(models[1]))
+    assert_close(averages(models[0]), averages(models[1]))
+
+
 @pytest.mark.skipif(not on_jax, reason="tests JAX's stateless form")
 @each_method
 def test_stateless_apply_is_apply(method):

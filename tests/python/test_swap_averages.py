@@ -139,6 +139,24 @@ def test_a_checkpoint_may_leave_the_averages_in_the_model(tmp_path):
     assert_same(weights(model), averages(model))
 
 
+@pytest.mark.skipif(
+    keras.backend.backend() == "jax", reason="JAX has no averages of non-trainable weights"
+)
+def test_checkpoints_hold_averages_of_non_trainable_weights_too(tmp_path):
+    model = keras.Sequential(
+        [keras.Input((3,)), keras.layers.BatchNormalization(), keras.layers.Dense(1)]
+    )
+    model.compile(ExponentialMovingAverage(sgd(), trainable_weights_only=False), "mse")
+    model.optimizer.shadow_copy(model)
+    path = str(tmp_path / "last.weights.h5")
+    mean = model.layers[0].moving_mean
+    fit(model, AverageModelCheckpoint(False, path, save_weights_only=True))
+    average = model.optimizer.get_slot(mean, "average").numpy()
+    assert not np.array_equal(mean.numpy(), average)
+    model.load_weights(path)
+    np.testing.assert_array_equal(mean.numpy(), average)
+
+
 def test_the_best_averages_are_kept(tmp_path):
     model = model_with(SWA(sgd(), 0, 1))
     path = str(tmp_path / "best.keras")

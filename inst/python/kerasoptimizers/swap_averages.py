@@ -151,7 +151,8 @@ class AverageModelCheckpoint:
                 )
                 self._warned = True
             return
-        variables = self.model.trainable_variables
+        # With non-trainable weights, where these are averaged too.
+        variables = [v for v in self.model.variables if optimizer._position(v) is not None]
         weights = [] if self.update_weights else [optimizer._read(v) for v in variables]
         optimizer.assign_average_vars(variables)
         try:

@@ -48,14 +48,17 @@ class Base(Surface, keras.optimizers.Optimizer):
                 name=name,
             )
 
-    @staticmethod
-    def _outside_of_graphs():
-        """Where variables that start as copies of others can be created during tracing."""
+    def _outside_of_graphs(self, variables):
+        """Where variables that start as copies of `variables` can be created during tracing."""
         if keras.backend.backend() != "tensorflow":
             return contextlib.nullcontext()
         import tensorflow as tf
 
-        return tf.init_scope()
+        with tf.init_scope():
+            # Weights that the same trace creates have no value yet: TensorFlow starts the copies
+            # with them then.
+            ready = all(self._native(variable).is_initialized() for variable in variables)
+        return tf.init_scope() if ready else contextlib.nullcontext()
 
     def _replicas(self):
         if keras.backend.backend() != "tensorflow":

@@ -155,8 +155,9 @@ class AveragingOptimizer(Averaging, Base):
         if trainable_variables is not None:
             trainable_variables = list(trainable_variables)
             if not self.built:
-                with keras.name_scope(self.name, caller=self), self._outside_of_graphs():
-                    self.build(trainable_variables)
+                with self._outside_of_graphs(trainable_variables):
+                    with keras.name_scope(self.name, caller=self):
+                        self.build(trainable_variables)
         self._require_ready()
         always = _counts_every_call(self.optimizer)
         before = None if always else self._read(self.iterations)
