@@ -8,6 +8,7 @@ refuse <- function(name, allowed, given, call) {
 }
 
 describe <- function(x) {
+  if (missing(x)) return("missing.")
   if (is.null(x)) return("NULL.")
   text <- if (is_python(x)) {
     describe_python(x)
@@ -43,15 +44,17 @@ describe_python <- function(x) {
   }
 }
 
-# numbers, strings, flags ------------------------------------------------------
+# numbers, words, strings, flags -----------------------------------------------
 
 is_number <- function(x) {
-  is.numeric(x) && length(x) == 1 && !is.object(x) && is.finite(x)
+  !missing(x) && is.numeric(x) && length(x) == 1 && !is.object(x) && is.finite(x)
 }
 
-whole <- function(x, minimum, name = rlang::caller_arg(x), call = rlang::caller_env()) {
+whole <- function(x, minimum, word = NULL, name = rlang::caller_arg(x),
+                  call = rlang::caller_env()) {
+  if (is_word(x, word)) return(x)
   if (!is_number(x) || x < minimum || x != floor(x)) {
-    refuse(name, paste("a whole number >=", minimum), describe(x), call)
+    refuse(name, or_word(word, paste("a whole number >=", minimum)), describe(x), call)
   }
   if (x > .Machine$integer.max) {
     refuse(name, paste("a whole number <=", .Machine$integer.max), describe(x), call)
@@ -68,18 +71,41 @@ fraction <- function(x, name = rlang::caller_arg(x), call = rlang::caller_env())
   real(x, "a number from 0 to 1", function(x) x >= 0 && x <= 1, name, call)
 }
 
-# NULL stands for 'not given' in these two.
-
 positive <- function(x, name = rlang::caller_arg(x), call = rlang::caller_env()) {
-  if (!is.null(x)) real(x, "a number > 0", function(x) x > 0, name, call)
+  real(x, "a number > 0", function(x) x > 0, name, call)
 }
 
-not_negative <- function(x, name = rlang::caller_arg(x), call = rlang::caller_env()) {
-  if (!is.null(x)) real(x, "a number >= 0", function(x) x >= 0, name, call)
+not_negative <- function(x, word = NULL, name = rlang::caller_arg(x),
+                         call = rlang::caller_env()) {
+  if (is_word(x, word)) return(x)
+  real(x, or_word(word, "a number >= 0"), function(x) x >= 0, name, call)
+}
+
+# One of the checks, where NULL stands for 'not given'.
+optional <- function(check, x, ..., name = rlang::caller_arg(x), call = rlang::caller_env()) {
+  if (!is.null(x)) check(x, ..., name = name, call = call)
+}
+
+# In some arguments a word may stand in place of a number.
+is_word <- function(x, word) !is.null(word) && identical(x, word)
+
+or_word <- function(word, allowed) {
+  if (is.null(word)) allowed else sprintf('"%s" or %s', word, allowed)
+}
+
+# One of several words and whole numbers, of which 1 and 0 may be TRUE and FALSE.
+choice <- function(x, choices, name = rlang::caller_arg(x), call = rlang::caller_env()) {
+  value <- if (is.numeric(x) || rlang::is_bool(x)) as.double(x) else x
+  if (!any(vapply(choices, identical, NA, value))) {
+    text <- vapply(choices, function(x) if (is.character(x)) describe_string(x) else format(x), "")
+    allowed <- paste(toString(text[-length(text)]), "or", text[[length(text)]])
+    refuse(name, allowed, describe(x), call)
+  }
+  if (is.double(value)) as.integer(value) else value
 }
 
 is_name <- function(x) {
-  rlang::is_string(x) && !is.object(x) && !is.na(x) && nzchar(x)
+  !missing(x) && rlang::is_string(x) && !is.object(x) && !is.na(x) && nzchar(x)
 }
 
 string <- function(x, name = rlang::caller_arg(x), call = rlang::caller_env()) {
@@ -88,9 +114,52 @@ string <- function(x, name = rlang::caller_arg(x), call = rlang::caller_env()) {
 }
 
 flag <- function(x, name = rlang::caller_arg(x), call = rlang::caller_env()) {
-  if (!rlang::is_bool(x)) refuse(name, "TRUE or FALSE", describe(x), call)
+  if (missing(x) || !rlang::is_bool(x)) refuse(name, "TRUE or FALSE", describe(x), call)
   x
 }
+
+# Regular expressions: a list, so that one of them is a list in Python too.
+patterns <- function(x, name = rlang::caller_arg(x), call = rlang::caller_env()) {
+  if (!is.character(x) || is.object(x) || anyNA(x)) {
+    refuse(name, "a character vector of regular expressions", describe(x), call)
+  }
+  as.list(unname(x))
+}
+
+# Arguments in `...`, which all need a name.
+named <- function(..., call = rlang::caller_env()) {
+  given <- list(...)
+  if (length(given) > 0 && !all(nzchar(rlang::names2(given)))) {
+    abort("Arguments in `...` must have names.", call, class = "kerasoptimizers_argument_error")
+  }
+  given
+}
+
+# data -------------------------------------------------------------------------
+
+# What a pass over data draws from: once, or, with `again`, more than once. A
+# function becomes a generator later (see call_ours()).
+examples <- function(x, again = FALSE, name = rlang::caller_arg(x),
+                     call = rlang::caller_env()) {
+  if (!missing(x)) {
+    if (is_live_python(x) || (is.function(x) && !is_python(x) && !again)) return(x)
+    if (is_array(x)) return(as_array(x))
+    if (is.list(x) && !is.object(x) && length(x) > 0 && all(vapply(x, is_input, NA))) {
+      return(lapply(x, as_array))
+    }
+  }
+  allowed <- "an array, a list of arrays%s a data set%s"
+  allowed <- if (again) sprintf(allowed, " or", "") else
+    sprintf(allowed, ",", ", a generator or a function")
+  refuse(name, allowed, describe(x), call)
+}
+
+is_array <- function(x) (is.numeric(x) || is.logical(x)) && !is.object(x)
+
+is_input <- function(x) is_array(x) || is_live_python(x)
+
+# A vector without dimensions would become a list or a number in Python.
+as_array <- function(x) if (is_array(x) && is.null(dim(x))) array(x) else x
 
 # Keras objects ----------------------------------------------------------------
 
@@ -120,11 +189,26 @@ optimizer_generation <- function(x) {
   generation_of(x, c("BaseOptimizer", "_BaseOptimizer", "Optimizer", "OptimizerV2"))
 }
 
-is_model <- function(x) !is.null(generation_of(x, "Model"))
+schedule_generation <- function(x) generation_of(x, "LearningRateSchedule")
+
+model_generation <- function(x) generation_of(x, "Model")
+
+is_model <- function(x) !is.null(model_generation(x))
+
+# A number, or a schedule of either Keras.
+rate <- function(x, name = rlang::caller_arg(x), call = rlang::caller_env()) {
+  if (!missing(x) && !is.null(schedule_generation(x))) return(x)
+  real(x, "a number >= 0 or a Keras learning-rate schedule", function(x) x >= 0, name, call)
+}
+
+# The generation that such a rate means.
+rate_generation <- function(x, call) {
+  generation <- schedule_generation(x)
+  if (is.null(generation)) default_generation(call) else generation
+}
 
 is_averaging_optimizer <- function(x) {
-  !is.null(optimizer_generation(x)) &&
-    any(startsWith(python_classes(x), "kerasoptimizers."))
+  "kerasoptimizers.averaging.Averaging" %in% python_classes(x)
 }
 
 # The generation that an inner optimizer means, which may be given by its name.
@@ -153,8 +237,5 @@ default_generation <- function(call) {
     legacy <- tolower(Sys.getenv("TF_USE_LEGACY_KERAS")) %in% c("1", "true")
     return(if (legacy) "keras" else "keras3")
   }
-  if (!rlang::is_string(chosen, names(modules))) {
-    refuse("options(kerasoptimizers.keras)", '"keras3" or "keras"', describe(chosen), call)
-  }
-  chosen
+  choice(chosen, names(modules), "options(kerasoptimizers.keras)", call)
 }

@@ -11,6 +11,13 @@ python_keras <- function(module = "keras") {
   skip(reason)
 }
 
+# The same, chosen also for what is given no object of a Keras, until the test is over.
+local_keras <- function(module, envir = parent.frame()) {
+  generation <- names(keras_modules)[keras_modules == module]
+  withr::local_options(kerasoptimizers.keras = generation, .local_envir = envir)
+  python_keras(module)
+}
+
 skip_without_r_package <- function(package) {
   # Not loaded here: the R package keras sets variables that sessions started later inherit.
   if (!nzchar(system.file(package = package))) {
@@ -55,10 +62,40 @@ iris_model <- function(optimizer, keras = python_keras()) {
   model
 }
 
-# 10 updates an epoch.
-train <- function(model, epochs = 3) {
-  model$fit(iris_x, iris_y, epochs = as.integer(epochs), batch_size = 15L, verbose = 0L)
+# The same with batch normalization, whose means and variances stand 5th and 6th in get_weights().
+iris_norm_model <- function(optimizer, keras = python_keras()) {
+  keras$utils$set_random_seed(7L)
+  model <- keras$Sequential(list(
+    keras$layers$Input(list(4L)),
+    keras$layers$Dense(8L),
+    keras$layers$BatchNormalization(momentum = 0.9),
+    keras$layers$Dense(3L, activation = "softmax")
+  ))
+  model$compile(optimizer, loss = "sparse_categorical_crossentropy", metrics = list("accuracy"))
   model
+}
+
+# What the batch-norm layer of that model gets to see of `x`: means and (biased) variances.
+expected_statistics <- function(weights, x = iris_x) {
+  inputs <- x %*% weights[[1]] + rep(weights[[2]], each = nrow(x))
+  means <- colMeans(inputs)
+  list(means, colMeans(sweep(inputs, 2, means)^2))
+}
+
+expect_statistics <- function(model, expected = expected_statistics(weights_of(model))) {
+  found <- lapply(weights_of(model)[5:6], as.vector)
+  expect_equal(found, expected, tolerance = 1e-5)
+}
+
+fit <- function(model, epochs = 3, callbacks = list(), ...) {
+  model$fit(iris_x, iris_y, epochs = as.integer(epochs), batch_size = 15L, verbose = 0L,
+            callbacks = callbacks, ...)
+}
+
+# 10 updates an epoch.
+train <- function(...) {
+  fit(...)
+  ..1
 }
 
 # One update on all the irises.

@@ -16,24 +16,117 @@ not_a_flag <- c(null, list(
   "NA" = NA, "1" = 1, '"TRUE"' = "TRUE", "a vector of length 2" = c(TRUE, FALSE)
 ))
 
+fractions <- c(never_a_number, null, list("1.5" = 1.5))
+at_least_1 <- c(counts, list("0" = 0))
+not_null <- function(values) values[!names(values) %in% "NULL"]
+not_patterns <- list(
+  "NA" = NA, "NA" = NA_character_, "3" = 3, "TRUE" = TRUE, "a list" = list("bias"),
+  "a vector of length 2" = c("bias", NA), "an object of class factor" = factor("bias"),
+  "a function" = mean
+)
+not_0_or_1 <- c(null, list(
+  "2" = 2, "-1" = -1L, "0.5" = 0.5, "NA" = NA, "NA" = NA_real_, '"1"' = "1",
+  "a vector of length 2" = c(0, 1), "a list" = list(1), "a function" = mean
+))
+not_data <- list(
+  "NULL" = NULL, '"x"' = "x", "a list" = list(), "a list" = list(1, "x"),
+  "an object of class data.frame" = iris, "an object of class factor" = factor("a"),
+  "an object of type symbol" = as.name("x")
+)
+names_and <- function(...) c(not_a_string, list(...))
+
 limits <- list(
   clipnorm = list("a number > 0", c(never_a_number, list("0" = 0))),
   clipvalue = list("a number > 0", c(never_a_number, list("0" = 0))),
   global_clipnorm = list("a number > 0", c(never_a_number, list("0" = 0))),
   decay = list("a number >= 0", never_a_number),
-  lr = list("a number >= 0", never_a_number),
-  name = list("a string", not_a_string)
+  lr = list("a number >= 0", never_a_number)
+)
+a_name <- list(name = list("a string", not_a_string))
+a_rate <- list("a number >= 0 or a Keras learning-rate schedule", c(never_a_number, null))
+
+# What each function can be called with, and what each argument refuses.
+valid <- list(
+  optimizer_swa = list("sgd"), optimizer_lookahead = list("sgd"), optimizer_ema = list("sgd"),
+  optimizer_moving_average = list("sgd"), lookahead_mechanism = list("sgd"),
+  optimizer_lars = list(), callback_swa = list(2),
+  callback_average_model_checkpoint = list(update_weights = FALSE, filepath = "model.keras"),
+  learning_rate_schedule_swa = list(
+    initial_learning_rate = 0.1, swa_learning_rate = 0.01, start_averaging = 10
+  )
 )
 wrong <- list(
-  optimizer_swa = c(limits, list(
+  optimizer_swa = c(limits, a_name, list(
     start_averaging = list("a whole number >= 0", counts),
-    average_period = list("a whole number >= 1", c(counts, list("0" = 0))),
+    average_period = list("a whole number >= 1", at_least_1),
     sequential_update = list("TRUE or FALSE", not_a_flag)
   )),
-  optimizer_lookahead = c(limits, list(
-    sync_period = list("a whole number >= 1", c(counts, list("0" = 0))),
-    slow_step_size = list("a number from 0 to 1",
-                          c(never_a_number, null, list("1.5" = 1.5)))
+  optimizer_lookahead = c(limits, a_name, list(
+    sync_period = list("a whole number >= 1", at_least_1),
+    slow_step_size = list("a number from 0 to 1", fractions)
+  )),
+  optimizer_ema = c(limits, a_name, list(
+    trainable_weights_only = list("TRUE or FALSE", not_a_flag),
+    average_decay = list("a number from 0 to 1", fractions),
+    start_step = list("a whole number >= 0", counts),
+    dynamic_decay = list("TRUE or FALSE", not_a_flag),
+    update_period = list("a whole number >= 1", at_least_1)
+  )),
+  optimizer_moving_average = c(limits, a_name, list(
+    sequential_update = list("TRUE or FALSE", not_a_flag),
+    average_decay = list("a number from 0 to 1", fractions),
+    num_updates = list("a whole number >= 0", not_null(counts)),
+    start_step = list("a whole number >= 0", counts),
+    dynamic_decay = list("TRUE or FALSE", not_a_flag)
+  )),
+  lookahead_mechanism = list(sync_period = list("a whole number >= 1", at_least_1)),
+  optimizer_lars = c(limits, a_name, list(
+    learning_rate = a_rate,
+    momentum = list("a number from 0 to 1", fractions),
+    weight_decay_rate = list("a number >= 0", c(never_a_number, null)),
+    eeta = list("a number > 0", c(never_a_number, null, list("0" = 0))),
+    nesterov = list("TRUE or FALSE", not_a_flag),
+    classic_momentum = list("TRUE or FALSE", not_a_flag),
+    exclude_from_weight_decay = list("a character vector of regular expressions", not_patterns),
+    exclude_from_layer_adaptation = list("a character vector of regular expressions",
+                                         not_patterns),
+    use_ema = list("TRUE or FALSE", not_null(not_a_flag)),
+    ema_momentum = list("a number from 0 to 1", not_null(fractions)),
+    ema_overwrite_frequency = list("a whole number >= 1", not_null(at_least_1)),
+    loss_scale_factor = list("a number > 0", c(never_a_number, list("0" = 0))),
+    gradient_accumulation_steps = list("a whole number >= 2",
+                                       c(not_null(at_least_1), list("1" = 1)))
+  )),
+  callback_swa = list(
+    start_epoch = list("a whole number >= 2", c(at_least_1, list("1" = 1))),
+    lr_schedule = list('"manual", "constant" or "cyclic"', names_and('"linear"' = "linear")),
+    swa_lr = list('"auto" or a number >= 0', c(never_a_number, null)),
+    swa_lr2 = list('"auto" or a number >= 0', never_a_number),
+    swa_freq = list("a whole number >= 1", at_least_1),
+    batch_size = list("a whole number >= 1", not_null(at_least_1)),
+    verbose = list("0 or 1", not_0_or_1),
+    data = list("an array, a list of arrays or a data set",
+                c(not_null(not_data), list("a function" = mean)))
+  ),
+  callback_average_model_checkpoint = list(
+    update_weights = list("TRUE or FALSE", c(not_a_flag, list('"model.h5"' = "model.h5"))),
+    filepath = list("a string", not_a_string),
+    monitor = list("a string", not_a_string),
+    verbose = list("0 or 1", not_0_or_1),
+    save_best_only = list("TRUE or FALSE", not_a_flag),
+    save_weights_only = list("TRUE or FALSE", not_a_flag),
+    mode = list('"auto", "min" or "max"', names_and('"best"' = "best")),
+    save_freq = list('"epoch" or a whole number >= 1', at_least_1)
+  ),
+  learning_rate_schedule_swa = c(a_name, list(
+    initial_learning_rate = a_rate,
+    swa_learning_rate = list("a number >= 0", c(never_a_number, null)),
+    start_averaging = list("a whole number >= 0", counts),
+    anneal_updates = list("a whole number >= 0", not_null(counts)),
+    anneal = list('"cosine" or "linear"', names_and('"exponential"' = "exponential")),
+    cycle_updates = list("a whole number >= 2", c(not_null(at_least_1), list("1" = 1))),
+    cycle_learning_rate = list("a number >= 0", never_a_number),
+    start_annealing = list("a whole number >= 0", not_null(counts))
   ))
 )
 
@@ -47,7 +140,7 @@ for (f in names(wrong)) for (argument in names(wrong[[f]])) {
   values <- wrong[[f]][[argument]][[2]]
   test_that(sprintf("%s() refuses what `%s` can't be", f, argument), {
     for (i in seq_along(values)) {
-      arguments <- list("sgd")
+      arguments <- valid[[f]]
       arguments[argument] <- values[i]
       expect_refused(
         do.call(f, arguments, quote = TRUE),
@@ -57,6 +150,74 @@ for (f in names(wrong)) for (argument in names(wrong[[f]])) {
   })
 }
 
+test_that("each argument that a help page lists is refused something", {
+  for (f in names(wrong)) {
+    arguments <- setdiff(names(formals(f)), c("optimizer", "..."))
+    expect_identical(setdiff(arguments, names(wrong[[f]])), character(), info = f)
+  }
+})
+
+test_that("an argument without a default that is not given is called missing", {
+  expect_refused(callback_swa(), "`start_epoch` must be a whole number >= 2, not missing.")
+  expect_refused(callback_average_model_checkpoint(),
+                 "`update_weights` must be TRUE or FALSE, not missing.")
+  expect_refused(callback_average_model_checkpoint(TRUE),
+                 "`filepath` must be a string, not missing.")
+  expect_refused(
+    learning_rate_schedule_swa(),
+    "`initial_learning_rate` must be a number >= 0 or a Keras learning-rate schedule, not missing."
+  )
+  expect_refused(learning_rate_schedule_swa(0.1),
+                 "`swa_learning_rate` must be a number >= 0, not missing.")
+  expect_refused(learning_rate_schedule_swa(0.1, 0.01),
+                 "`start_averaging` must be a whole number >= 0, not missing.")
+  expect_refused(shadow_copy(), "`optimizer` must be an averaging optimizer, not missing.")
+  expect_refused(update_batch_norm(), "`model` must be a Keras model, not missing.")
+})
+
+test_that("TRUE and FALSE are the verbosities 1 and 0", {
+  expect_identical(choice(TRUE, c(0, 1)), 1L)
+  expect_identical(choice(FALSE, list("auto", 0, 1, 2)), 0L)
+  expect_identical(choice(2, list("auto", 0, 1, 2)), 2L)
+})
+
+test_that("further arguments need a name that is known", {
+  expect_refused(
+    optimizer_lars(clip = 1),
+    paste("optimizer_lars() has no argument `clip`; beside its own it takes `clipnorm`,",
+          "`clipvalue`, `global_clipnorm`, `decay`, `lr`, `use_ema`, `ema_momentum`,",
+          "`ema_overwrite_frequency`, `loss_scale_factor`, `gradient_accumulation_steps`.")
+  )
+  withr::local_options(kerasoptimizers.keras = "keras")
+  expect_error(optimizer_lars(loss_scale_factor = 2), "no argument `loss_scale_factor`",
+               class = "kerasoptimizers_argument_error")
+  expect_refused(optimizer_lars(jit_compile = 1), "`jit_compile` must be TRUE or FALSE, not 1.")
+  expect_refused(optimizer_lars(0.1, 0.9, 0, 0.1, FALSE, TRUE, NULL, NULL, "LARS", 1),
+                 "Arguments in `...` must have names.")
+  expect_refused(
+    callback_average_model_checkpoint(FALSE, "a", "loss", 0, TRUE, TRUE, "min", "epoch", 1),
+    "Arguments in `...` must have names."
+  )
+})
+
+test_that("arguments that don't fit each other are one line", {
+  python_keras()
+  refused <- function(call, message) {
+    expect_error(call, message, fixed = TRUE, class = "kerasoptimizers_error")
+  }
+  refused(optimizer_lars(clipnorm = 1, global_clipnorm = 1),
+          "Only one of `clipnorm` and `global_clipnorm`")
+  refused(optimizer_lars(exclude_from_weight_decay = "("), "`exclude_from_weight_decay` must be")
+  refused(callback_swa(2, swa_lr2 = 0.1), "`swa_lr2` can only be given together with `swa_lr`.")
+  refused(callback_swa(2, "cyclic"), "`swa_freq` must be a whole number >= 2")
+  refused(callback_swa(2, "cyclic", 0.1, 0.01, 2), "`swa_lr` must be at most `swa_lr2`")
+  refused(callback_average_model_checkpoint(FALSE, "model.keras", no_such = 1), "no_such")
+  refused(learning_rate_schedule_swa(0.1, 0.01, 10, anneal_updates = 11),
+          "`anneal_updates` must be")
+  refused(learning_rate_schedule_swa(0.1, 0.01, 10, cycle_learning_rate = 0.05),
+          "`cycle_learning_rate` needs `cycle_updates`")
+})
+
 test_that("a count has to fit an integer", {
   expect_refused(optimizer_swa("sgd", average_period = 3e9),
                  "`average_period` must be a whole number <= 2147483647, not 3e+09.")
@@ -65,7 +226,9 @@ test_that("a count has to fit an integer", {
 must_be <- "`optimizer` must be a Keras optimizer or the name of one, not "
 
 test_that("the inner optimizer has to be one", {
-  for (f in list(optimizer_swa, optimizer_lookahead)) {
+  optimizers <- list(optimizer_swa, optimizer_lookahead, optimizer_ema, optimizer_moving_average,
+                     lookahead_mechanism)
+  for (f in optimizers) {
     expect_refused(f(), paste0(must_be, "missing."))
     expect_refused(f(NULL), paste0(must_be, "NULL."))
     expect_refused(f(NA), paste0(must_be, "NA."))
@@ -120,7 +283,7 @@ test_that("an error leaves the inner optimizer as it was", {
 test_that("what is no averaging model or optimizer is refused", {
   keras <- python_keras()
   must_be <- "`object` must be a compiled Keras model or an averaging optimizer, not "
-  for (f in list(assign_average_vars, swap_weights)) {
+  for (f in list(assign_average_vars, swap_weights, has_shadow_copy)) {
     expect_refused(f(), paste0(must_be, "missing."))
     expect_refused(f(NULL), paste0(must_be, "NULL."))
     expect_refused(f("model"), paste0(must_be, '"model".'))
@@ -131,6 +294,59 @@ test_that("what is no averaging model or optimizer is refused", {
     expect_error(f(iris_model("sgd")), "`object` must be compiled with an averaging optimizer",
                  class = "kerasoptimizers_error")
   }
+})
+
+test_that("shadow_copy() refuses what is no averaging optimizer, or no model of its Keras", {
+  keras <- python_keras()
+  must_be <- "`optimizer` must be an averaging optimizer, not "
+  expect_refused(shadow_copy("sgd"), paste0(must_be, '"sgd".'))
+  for (class in c("SGD", "LARS")) {
+    optimizer <- if (class == "SGD") keras$optimizers$SGD() else optimizer_lars()
+    expect_refused(shadow_copy(optimizer), paste0(must_be, "a Python object of class ", class, "."))
+  }
+  ema <- optimizer_ema("sgd")
+  must_be <- "`model` must be a built Keras 3 model or a list of its variables, not "
+  expect_refused(shadow_copy(ema), paste0(must_be, "missing."))
+  expect_refused(shadow_copy(ema, 1), paste0(must_be, "1."))
+  expect_refused(shadow_copy(ema, keras$layers$Dense(1L)),
+                 paste0(must_be, "a Python object of class Dense."))
+  expect_error(shadow_copy(ema, keras$Sequential(list(keras$layers$Dense(1L)))),
+               "`model` must be built", class = "kerasoptimizers_error")
+  tf_keras <- python_keras("tf_keras")
+  expect_refused(shadow_copy(ema, tf_keras$Sequential()),
+                 paste0(must_be, "a Python object of class Sequential."))
+})
+
+for (argument in c("x", "batch_size", "steps", "verbose")) {
+  test_that(sprintf("update_batch_norm() refuses what `%s` can't be", argument), {
+    model <- iris_model("sgd", python_keras())
+    case <- list(
+      x = list("an array, a list of arrays, a data set, a generator or a function", not_data),
+      batch_size = list("a whole number >= 1", at_least_1),
+      steps = list("a whole number >= 1", not_null(at_least_1)),
+      verbose = list('"auto", 0, 1 or 2', names_and("-1" = -1, "0.5" = 0.5))
+    )[[argument]]
+    for (i in seq_along(case[[2]])) {
+      arguments <- list(model, x = iris_x)
+      arguments[argument] <- case[[2]][i]
+      expect_refused(
+        do.call(update_batch_norm, arguments, quote = TRUE),
+        sprintf("`%s` must be %s, not %s.", argument, case[[1]], names(case[[2]])[[i]])
+      )
+    }
+  })
+}
+
+test_that("update_batch_norm() refuses what is no built model", {
+  keras <- python_keras()
+  must_be <- "`model` must be a Keras model, not "
+  expect_refused(update_batch_norm(NULL, iris_x), paste0(must_be, "NULL."))
+  expect_refused(update_batch_norm(iris_x, iris_x), paste0(must_be, "a vector of length 600."))
+  expect_refused(update_batch_norm(keras$layers$Dense(1L), iris_x),
+                 paste0(must_be, "a Python object of class Dense."))
+  unbuilt <- keras$Sequential(list(keras$layers$BatchNormalization()))
+  expect_error(update_batch_norm(unbuilt, iris_x), "`model` must be built",
+               class = "kerasoptimizers_error")
 })
 
 test_that("variables have to be a list of variables, and weights stay as they were", {
@@ -155,6 +371,27 @@ test_that("the option has to name a Keras", {
   withr::local_options(kerasoptimizers.keras = "keras 3")
   expect_refused(optimizer_swa("sgd"),
                  '`options(kerasoptimizers.keras)` must be "keras3" or "keras", not "keras 3".')
+})
+
+test_that("callbacks and LARS are of the Keras of the option, and a schedule's own", {
+  tf_keras <- python_keras("tf_keras")
+  keras <- python_keras()
+  root <- function(x) sub("[.].*", "", sub("kerasoptimizers[.]", "", python_classes(x)[[1]]))
+  made <- function() list(
+    optimizer_lars(), callback_swa(2), callback_swap_averages(),
+    callback_average_model_checkpoint(FALSE, "model.keras"),
+    learning_rate_schedule_swa(0.1, 0.01, 10)
+  )
+  for (generation in c("keras3", "keras")) {
+    withr::local_options(kerasoptimizers.keras = generation)
+    expected <- sub("kerasoptimizers[.]", "", modules[[generation]])
+    for (x in made()) expect_identical(root(x), expected)
+    for (case in list(list(keras, "keras3"), list(tf_keras, "tf_keras"))) {
+      schedule <- case[[1]]$optimizers$schedules$ExponentialDecay(0.1, 10L, 0.5)
+      expect_identical(root(optimizer_lars(schedule)), case[[2]])
+      expect_identical(root(learning_rate_schedule_swa(schedule, 0.01, 10)), case[[2]])
+    }
+  }
 })
 
 test_that("a name of an optimizer means the Keras of the option, else of the environment", {

@@ -54,18 +54,56 @@ test_that("before the first snapshot there is no average, and the weights stay",
   expect_identical(weights_of(model), before)
 })
 
-test_that("swap_weights() exchanges, and twice is the start, bit for bit", {
+for (case in list(
+  list("optimizer_lookahead", "slow"), list("optimizer_swa", "average"),
+  list("optimizer_ema", "average"), list("optimizer_moving_average", "average")
+)) {
+  test_that(paste("swap_weights() exchanges, and twice is the start, bit for bit:", case[[1]]), {
+    python_keras()
+    model <- train(iris_model(do.call(case[[1]], list("adam"))))
+    slot <- case[[2]]
+    # One more than a multiple of all periods.
+    update_once(model)
+    before <- weights_of(model)
+    averages <- averages_of(model, slot)
+    expect_false(identical(before, averages))
+    expect_identical(swap_weights(model), model)
+    expect_identical(weights_of(model), averages)
+    expect_identical(averages_of(model, slot), before)
+    expect_identical(swap_weights(model$optimizer), model$optimizer)
+    expect_identical(weights_of(model), before)
+    expect_identical(averages_of(model, slot), averages)
+  })
+}
+
+test_that("shadow_copy() creates the averages, once, as copies of the weights", {
   python_keras()
-  model <- train(iris_model(optimizer_lookahead("adam", sync_period = 7)))
-  before <- weights_of(model)
-  averages <- averages_of(model, "slow")
-  expect_false(identical(before, averages))
-  expect_identical(swap_weights(model), model)
-  expect_identical(weights_of(model), averages)
-  expect_identical(averages_of(model, "slow"), before)
-  expect_identical(swap_weights(model$optimizer), model$optimizer)
-  expect_identical(weights_of(model), before)
-  expect_identical(averages_of(model, "slow"), averages)
+  optimizer <- optimizer_ema("sgd")
+  expect_false(has_shadow_copy(optimizer))
+  model <- iris_model(optimizer)
+  expect_false(has_shadow_copy(model))
+  returned <- withVisible(shadow_copy(optimizer, model))
+  expect_false(returned$visible)
+  expect_identical(returned$value, optimizer)
+  expect_true(has_shadow_copy(optimizer))
+  expect_true(has_shadow_copy(model))
+  expect_identical(averages_of(model), weights_of(model))
+  update_once(model)
+  averages <- averages_of(model)
+  shadow_copy(optimizer, model)
+  expect_identical(averages_of(model), averages)
+})
+
+test_that("shadow_copy() takes a list of variables; training does without it", {
+  python_keras()
+  for (optimizer in list(optimizer_swa("sgd"), optimizer_moving_average("sgd"))) {
+    model <- iris_model(optimizer)
+    shadow_copy(optimizer, model$trainable_variables)
+    expect_true(has_shadow_copy(optimizer))
+  }
+  model <- iris_model(optimizer_ema("sgd"))
+  update_once(model)
+  expect_true(has_shadow_copy(model))
 })
 
 test_that("a model's optimizer is found through the loss scaling of mixed precision", {
@@ -98,4 +136,11 @@ test_that("the averages of a Keras 2 model are handled alike", {
     expect_identical(weights_of(assign_average_vars(model)), averages)
     expect_false(identical(before, averages))
   }
+  optimizer <- optimizer_ema(keras$optimizers$SGD(0.01), trainable_weights_only = FALSE)
+  model <- iris_norm_model(optimizer, keras)
+  expect_false(has_shadow_copy(model))
+  expect_identical(shadow_copy(optimizer, model), optimizer)
+  expect_true(has_shadow_copy(model))
+  before <- weights_of(train(model))
+  expect_true(all(mapply(Negate(identical), weights_of(assign_average_vars(model)), before)))
 })

@@ -32,6 +32,54 @@ test_that("optimizer_lookahead() hands its arguments on, numbers as Python wants
   expect_identical(settings$name, "Lookahead")
 })
 
+test_that("optimizer_ema() hands its arguments on, numbers as Python wants them", {
+  keras <- python_keras()
+  optimizer <- optimizer_ema(keras$optimizers$SGD(0.1), FALSE, 1, 5, FALSE, update_period = 3)
+  settings <- config(optimizer)
+  expect_identical(
+    settings[c("trainable_weights_only", "average_decay", "start_step", "dynamic_decay",
+               "update_period")],
+    list(trainable_weights_only = FALSE, average_decay = 1, start_step = 5L,
+         dynamic_decay = FALSE, update_period = 3L)
+  )
+  expect_identical(python_type(optimizer, "average_decay"), "float")
+  expect_identical(python_type(optimizer, "update_period"), "int")
+})
+
+test_that("optimizer_moving_average() takes its arguments in the order of tfaddons", {
+  keras <- python_keras()
+  sgd <- keras$optimizers$SGD(0.1)
+  optimizer <- optimizer_moving_average(sgd, FALSE, 0.5, 4, "mine", NULL, 2)
+  settings <- config(optimizer)
+  expect_identical(settings[c("average_decay", "num_updates", "name", "clipvalue")],
+                   list(average_decay = 0.5, num_updates = 4L, name = "mine", clipvalue = 2))
+  expect_match(class(optimizer)[[1]], "MovingAverage$")
+})
+
+test_that("optimizer_lars() hands its arguments on, numbers as Python wants them", {
+  python_keras()
+  optimizer <- optimizer_lars(
+    1, 0.5, 1e-4, 0.01, TRUE, FALSE, "bias", c("a", "b"), "mine", clipnorm = 1, decay = 0.1,
+    gradient_accumulation_steps = 2, clipvalue = NULL
+  )
+  settings <- config(optimizer)
+  expect_identical(
+    settings[c("momentum", "weight_decay_rate", "eeta", "nesterov", "classic_momentum", "name",
+               "clipnorm", "decay", "gradient_accumulation_steps")],
+    list(momentum = 0.5, weight_decay_rate = 1e-4, eeta = 0.01, nesterov = TRUE,
+         classic_momentum = FALSE, name = "mine", clipnorm = 1, decay = 0.1,
+         gradient_accumulation_steps = 2L)
+  )
+  expect_equal(settings$learning_rate, 1)
+  # One pattern, too, is a list in Python.
+  expect_identical(python_type(optimizer, "exclude_from_weight_decay"), "list")
+  expect_identical(settings$exclude_from_weight_decay, "bias")
+  expect_identical(settings$exclude_from_layer_adaptation, c("a", "b"))
+  excludes_none <- optimizer_lars(exclude_from_layer_adaptation = character())
+  expect_identical(config(excludes_none)$exclude_from_layer_adaptation, list())
+  expect_null(config(excludes_none)$exclude_from_weight_decay)
+})
+
 test_that("the defaults are those of the help page", {
   python_keras()
   swa <- config(optimizer_swa("sgd"))
@@ -40,6 +88,26 @@ test_that("the defaults are those of the help page", {
   lookahead <- config(optimizer_lookahead("sgd"))
   expect_identical(lookahead[c("name", "sync_period", "slow_step_size")],
                    list(name = "Lookahead", sync_period = 6L, slow_step_size = 0.5))
+  decays <- c("name", "average_decay", "start_step", "dynamic_decay")
+  ema <- config(optimizer_ema("sgd"))
+  expect_identical(ema[c(decays, "trainable_weights_only", "update_period")], list(
+    name = "ExponentialMovingAverage", average_decay = 0.99, start_step = 0L,
+    dynamic_decay = TRUE, trainable_weights_only = TRUE, update_period = 1L
+  ))
+  moving <- config(optimizer_moving_average("sgd"))
+  expect_identical(moving[decays], list(
+    name = "MovingAverage", average_decay = 0.99, start_step = 0L, dynamic_decay = FALSE
+  ))
+  expect_null(moving$num_updates)
+  lars <- config(optimizer_lars())
+  expect_equal(lars$learning_rate, 0.01, tolerance = 1e-6)
+  expect_identical(
+    lars[c("name", "momentum", "weight_decay_rate", "eeta", "nesterov", "classic_momentum")],
+    list(name = "LARS", momentum = 0.9, weight_decay_rate = 0, eeta = 0.001, nesterov = FALSE,
+         classic_momentum = TRUE)
+  )
+  expect_null(lars$exclude_from_weight_decay)
+  expect_null(lars$exclude_from_layer_adaptation)
 })
 
 test_that("arguments stand in the order of the originals", {
@@ -50,6 +118,25 @@ test_that("arguments stand in the order of the originals", {
   expect_identical(names(formals(optimizer_lookahead)), c(
     "optimizer", "sync_period", "slow_step_size", "name", "clipnorm", "clipvalue", "decay", "lr",
     "global_clipnorm"
+  ))
+  expect_identical(names(formals(optimizer_ema)), c(
+    "optimizer", "trainable_weights_only", "average_decay", "start_step", "dynamic_decay", "name",
+    "clipnorm", "clipvalue", "decay", "lr", "global_clipnorm", "update_period"
+  ))
+  expect_identical(names(formals(optimizer_moving_average)), c(
+    "optimizer", "sequential_update", "average_decay", "num_updates", "name", "clipnorm",
+    "clipvalue", "decay", "lr", "start_step", "dynamic_decay", "global_clipnorm"
+  ))
+  expect_identical(names(formals(optimizer_lars)), c(
+    "learning_rate", "momentum", "weight_decay_rate", "eeta", "nesterov", "classic_momentum",
+    "exclude_from_weight_decay", "exclude_from_layer_adaptation", "name", "..."
+  ))
+  expect_identical(names(formals(callback_swa)), c(
+    "start_epoch", "lr_schedule", "swa_lr", "swa_lr2", "swa_freq", "batch_size", "verbose", "data"
+  ))
+  expect_identical(names(formals(callback_average_model_checkpoint)), c(
+    "update_weights", "filepath", "monitor", "verbose", "save_best_only", "save_weights_only",
+    "mode", "save_freq", "..."
   ))
 })
 
@@ -84,6 +171,17 @@ test_that("lr sets the inner learning rate and says once how to do it now", {
   expect_no_warning(optimizer_lookahead("sgd", lr = 0.5))
 })
 
+for (module in c("keras", "tf_keras")) {
+  test_that(paste("a model that learns its input shape from the data trains:", module), {
+    keras <- local_keras(module)
+    for (f in list(optimizer_swa, optimizer_lookahead, optimizer_ema, optimizer_moving_average)) {
+      model <- keras$Sequential(list(keras$layers$Dense(3L, activation = "softmax")))
+      model$compile(f("sgd"), loss = "sparse_categorical_crossentropy")
+      expect_silent(assign_average_vars(train(model, 1)))
+    }
+  })
+}
+
 test_that("one averaging optimizer can be the inner one of another", {
   python_keras()
   model <- iris_model(optimizer_swa(optimizer_lookahead("sgd", 3), average_period = 2))
@@ -103,9 +201,120 @@ test_that("Lookahead goes back the fraction slow_step_size of the way", {
   expect_gt(max(abs(fast[[1]] - expected[[1]])), 1e-4)
 })
 
+# The average after each update, as R works it out from the weights and their decays.
+moving_averages <- function(start, weights, decays) {
+  move <- function(average, i) {
+    Map(function(a, w) decays[[i]] * a + (1 - decays[[i]]) * w, average, weights[[i]])
+  }
+  Reduce(move, seq_along(weights), start)
+}
+
+decays <- list(
+  list("optimizer_ema", list(), c(2 / 11, 3 / 12, 0.3, 0.3)),
+  list("optimizer_ema", list(dynamic_decay = FALSE), rep(0.3, 4)),
+  list("optimizer_ema", list(start_step = 2), c(0, 1 / 10, 2 / 11, 3 / 12)),
+  list("optimizer_ema", list(dynamic_decay = FALSE, update_period = 2), c(1, 0.09, 1, 0.09)),
+  list("optimizer_moving_average", list(), rep(0.3, 4)),
+  list("optimizer_moving_average", list(num_updates = 1), rep(2 / 11, 4)),
+  list("optimizer_moving_average", list(dynamic_decay = TRUE), c(1 / 10, 2 / 11, 3 / 12, 0.3)),
+  list("optimizer_moving_average", list(start_step = 2), c(0, 0, 0.3, 0.3))
+)
+for (case in decays) {
+  setting <- paste(names(case[[2]]), unlist(case[[2]]), sep = " = ", collapse = ", ")
+  test_that(sprintf("%s(%s) averages with its decays", case[[1]], setting), {
+    python_keras()
+    optimizer <- do.call(case[[1]], c(list("sgd", average_decay = 0.3), case[[2]]))
+    model <- iris_model(optimizer)
+    start <- weights_of(model)
+    weights <- lapply(1:4, function(i) {
+      update_once(model)
+      weights_of(model)
+    })
+    expected <- moving_averages(start, weights, case[[3]])
+    expect_equal(averages_of(model), expected, tolerance = 1e-6)
+    expect_identical(weights_of(model), weights[[4]])
+  })
+}
+
+test_that("optimizer_ema(trainable_weights_only = FALSE) also averages batch-norm statistics", {
+  python_keras()
+  optimizer <- optimizer_ema("sgd", FALSE, average_decay = 0.5, dynamic_decay = FALSE)
+  model <- iris_norm_model(optimizer)
+  shadow_copy(optimizer, model)
+  start <- weights_of(model)
+  weights <- lapply(1:3, function(i) {
+    update_once(model)
+    weights_of(model)
+  })
+  assign_average_vars(model)
+  expected <- moving_averages(start, weights, rep(0.5, 3))
+  expect_equal(weights_of(model)[1:4], expected[1:4], tolerance = 1e-6)
+  # When in an update the statistics change is the backend's affair.
+  expect_false(identical(weights_of(model)[5:6], weights[[3]][5:6]))
+  expect_false(identical(weights_of(model)[5:6], start[5:6]))
+  untold <- iris_norm_model(optimizer_ema("sgd", FALSE))
+  expect_error(update_once(untold), "call shadow_copy(model) before training", fixed = TRUE)
+})
+
+test_that("lookahead_mechanism() is optimizer_lookahead(), and says so once", {
+  python_keras()
+  rlang::reset_message_verbosity("kerasoptimizers_lookahead_mechanism")
+  expect_message(optimizer <- lookahead_mechanism("sgd", 4, slow_step_size = 0.3),
+                 "optimizer_lookahead", class = "kerasoptimizers_deprecated")
+  expect_match(class(optimizer)[[1]], "Lookahead$")
+  expect_identical(config(optimizer)[c("name", "sync_period", "slow_step_size")],
+                   list(name = "Lookahead", sync_period = 4L, slow_step_size = 0.3))
+  expect_no_message(lookahead_mechanism("sgd"))
+})
+
+norm <- function(x) sqrt(sum(x^2))
+
+test_that("LARS steps by the trust ratio, but not in what is excluded", {
+  keras <- python_keras()
+  plain <- iris_model(keras$optimizers$SGD(1))
+  start <- weights_of(plain)
+  update_once(plain)
+  gradients <- Map(`-`, start, weights_of(plain))
+  model <- iris_model(optimizer_lars(
+    2, weight_decay_rate = 0.1, eeta = 0.05, exclude_from_weight_decay = "bias"
+  ))
+  update_once(model)
+  expected <- Map(function(w, g) {
+    if (length(dim(w)) == 1) return(w - 2 * g)
+    g <- g + 0.1 * w
+    w - 2 * 0.05 * norm(w) / norm(g) * g
+  }, start, gradients)
+  expect_equal(weights_of(model), expected, tolerance = 1e-5)
+})
+
+test_that("LARS trains, alone and inside SWA, with a number and with a schedule", {
+  keras <- python_keras()
+  schedule <- learning_rate_schedule_swa(10, 5, start_averaging = 100)
+  for (optimizer in list(
+    optimizer_lars(10, exclude_from_weight_decay = "bias", exclude_from_layer_adaptation = "none"),
+    optimizer_lars(schedule, nesterov = TRUE),
+    optimizer_swa(optimizer_lars(10), start_averaging = 100)
+  )) {
+    model <- train(iris_model(optimizer), epochs = 40)
+    if (is_averaging_optimizer(optimizer)) assign_average_vars(model)
+    accuracy <- model$evaluate(iris_x, iris_y, verbose = 0L)[[2]]
+    expect_gt(accuracy, 0.8)
+  }
+})
+
+test_that("LARS takes lr for its learning rate and says once how to do it now", {
+  python_keras()
+  rlang::reset_warning_verbosity("kerasoptimizers_lr")
+  expect_warning(optimizer <- optimizer_lars(lr = 0.5), "use `learning_rate` instead",
+                 class = "kerasoptimizers_deprecated")
+  expect_identical(as.numeric(optimizer$learning_rate$numpy()), 0.5)
+})
+
 for (case in list(
   list("SWA", optimizer_swa, list(start_averaging = 7, average_period = 4, clipnorm = 1)),
-  list("Lookahead", optimizer_lookahead, list(sync_period = 4, slow_step_size = 0.3, decay = 0.01))
+  list("Lookahead", optimizer_lookahead, list(sync_period = 4, slow_step_size = 0.3, decay = 0.01)),
+  list("ExponentialMovingAverage", optimizer_ema,
+       list(average_decay = 0.9, start_step = 3, clipvalue = 0.5, update_period = 2))
 )) {
   test_that(paste("R and Python end with exactly the same weights:", case[[1]]), {
     keras <- python_keras()

@@ -28,7 +28,8 @@ expect_trained <- function(output, keras) {
 
 for (optimizer in c(
   "optimizer_swa(optimizer_sgd(0.1, momentum = 0.9), start_averaging = 150, average_period = 5)",
-  "optimizer_lookahead(optimizer_adam(0.01), sync_period = 7)"
+  "optimizer_lookahead(optimizer_adam(0.01), sync_period = 7)",
+  "optimizer_ema(optimizer_adam(0.01), average_decay = 0.9)"
 )) {
   name <- sub("\\(.*", "()", optimizer)
 
@@ -72,3 +73,73 @@ for (optimizer in c(
     expect_trained(output, "tf_keras")
   })
 }
+
+# In these the two packages differ in how a model is made and loaded only.
+callbacks <- '
+  new_model <- function(optimizer) {
+    model <- start_model() |>
+      layer_batch_normalization() |>
+      layer_activation("relu") |>
+      layer_dense(3, activation = "softmax")
+    model |> compile(optimizer = optimizer, loss = "sparse_categorical_crossentropy",
+                     metrics = "accuracy")
+    model
+  }
+  accuracy <- function(model) unlist(evaluate(model, x, y, verbose = 0))[["accuracy"]]
+
+  model <- new_model(optimizer_lars(5, exclude_from_weight_decay = c("bias", "gamma", "beta")))
+  swa <- callback_swa(15, "constant", swa_lr = 2)
+  history <- model |> fit(x, y, epochs = 20, batch_size = 15, verbose = 0, callbacks = swa)
+  cat("rates:", nrow(as.data.frame(history)) / 20, "\\n")
+  cat("good:", accuracy(model) > 0.85, "\\n")
+
+  before <- get_weights(model)
+  update_batch_norm(model, function() list(x, y), steps = 1, verbose = 0)
+  same <- isTRUE(all.equal(get_weights(model), before, tolerance = 1e-4))
+  cat("recalibrated before:", same, "\\n")
+
+  file <- tempfile(fileext = ".keras")
+  rate <- learning_rate_schedule_swa(0.01, 0.005, start_averaging = 100)
+  model <- new_model(optimizer_ema(optimizer_adam(rate), average_decay = 0.9))
+  model |> fit(x, y, epochs = 20, batch_size = 15, verbose = 0, validation_data = list(x, y),
+               callbacks = list(
+                 callback_swap_averages(),
+                 callback_average_model_checkpoint(FALSE, file, monitor = "val_accuracy")
+               ))
+  weights <- get_weights(model)
+  assign_average_vars(model)
+  averages <- get_weights(model)
+  saved <- get_weights(load(file))
+  cat("saved the averages:", identical(saved, averages), "\\n")
+  cat("trained on weights:", !identical(weights, averages), "\\n")
+  update_batch_norm(model, x, verbose = 0)
+  cat("good:", accuracy(model) > 0.85, "\\n")
+'
+
+expect_worked <- function(output) {
+  lines <- c("rates: 3", rep("good: TRUE", 2), "recalibrated before: TRUE",
+             "saved the averages: TRUE", "trained on weights: TRUE")
+  said <- trimws(grep("^(rates|good|recalibrated|saved|trained)", output, value = TRUE))
+  expect_setequal(said, lines)
+  expect_length(said, length(lines))
+}
+
+test_that("a keras3 script: LARS, callbacks, schedule and batch norm", {
+  skip_without_r_package("keras3")
+  python_keras()
+  expect_worked(run_r(c(data, "library(keras3)", "library(kerasoptimizers)", '
+    set_random_seed(1)
+    start_model <- function() keras_model_sequential(input_shape = 4) |> layer_dense(32)
+    load <- load_model
+  ', callbacks)))
+})
+
+test_that("a keras script: LARS, callbacks, schedule and batch norm", {
+  skip_without_r_package("keras")
+  python_keras("tf_keras")
+  expect_worked(run_r(c(data, "library(keras)", "library(kerasoptimizers)", '
+    tensorflow::set_random_seed(1)
+    start_model <- function() keras_model_sequential() |> layer_dense(32, input_shape = 4)
+    load <- load_model_tf
+  ', callbacks)))
+})

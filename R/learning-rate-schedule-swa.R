@@ -1,0 +1,73 @@
+#' Learning rates for stochastic weight averaging
+#'
+#' A Keras learning-rate schedule, counted in updates: the initial rate holds, is annealed to
+#' the SWA rate, and stays there while [optimizer_swa()] takes its snapshots. With
+#' `cycle_updates` it falls again and again from `cycle_learning_rate` to the SWA rate
+#' instead, which it reaches where a cycle ends.
+#'
+#' Averaging needs weights that keep moving: a `swa_learning_rate` of a tenth to a half of the
+#' initial one is usual. With cycles, give [optimizer_swa()] the same `start_averaging`
+#' and `average_period = cycle_updates`; every snapshot is then taken at the end of a
+#' cycle, as in the paper. An optimizer with a schedule for a learning rate can't be
+#' given other rates by callbacks: with [callback_swa()], which counts epochs and sets
+#' rates itself, don't use this one.
+#'
+#' # With keras3 and keras
+#' ```r
+#' rate <- learning_rate_schedule_swa(0.1, 0.02, start_averaging = 1000)
+#' model |> compile(optimizer = optimizer_swa(optimizer_sgd(rate), start_averaging = 1000),
+#'                  loss = "sparse_categorical_crossentropy", metrics = "accuracy")
+#' ```
+#'
+#' @param initial_learning_rate The first learning rate: a number, 0 or more, or a
+#'   Keras learning-rate schedule, which is followed until annealing starts.
+#' @param swa_learning_rate The rate while averaging, in a cycle the lowest: a number, 0 or
+#'   more.
+#' @param start_averaging Number of updates before the first snapshot: a whole number,
+#'   0 or more. The first cycle starts right after it.
+#' @param anneal_updates Number of updates that annealing takes: a whole number, 0 or more
+#'   (0: the rate jumps). `NULL`, the default: two fifths of `start_averaging`.
+#' @param anneal Shape of the annealing: `"cosine"` or `"linear"`.
+#' @param cycle_updates Number of updates in a cycle: a whole number, 2 or more. `NULL`, the
+#'   default, is no cycles.
+#' @param cycle_learning_rate The rate from which a cycle falls: a number that is at least
+#'   `swa_learning_rate`. `NULL`, the default: a quarter of the way from that to the initial
+#'   rate.
+#' @param start_annealing Number of the update, counted from 0, after which annealing
+#'   starts: a whole number, 0 or more. `NULL`, the default, lets it end where averaging
+#'   starts.
+#' @param name Name of the schedule: a string.
+#' @returns A Python learning-rate schedule for the optimizers of the R package keras3 or
+#'   keras: whichever a schedule given as `initial_learning_rate` comes from, else as told in
+#'   [kerasoptimizers-package] for names. Called with the number of an update it returns
+#'   that update's rate.
+#' @section Errors:
+#' An argument that is not as described stops with an error that names it, and so
+#' do annealing that doesn't end by `start_averaging` where cycles begin, and a
+#' `cycle_learning_rate` without `cycle_updates`.
+#' @references Izmailov et al. (2018), *Averaging Weights Leads to Wider Optima and
+#'   Better Generalization*, <https://arxiv.org/abs/1803.05407>, section 3.1.
+#' @family schedules and callbacks
+#' @export
+#' @examplesIf Sys.getenv("RETICULATE_PYTHON") != "" && reticulate::py_module_available("keras")
+#' rate <- learning_rate_schedule_swa(0.1, 0.01, start_averaging = 100, cycle_updates = 20)
+#' plot(0:200, rate(0:200)$numpy(), type = "l", xlab = "update", ylab = "learning rate")
+learning_rate_schedule_swa <- function(initial_learning_rate, swa_learning_rate,
+                                       start_averaging, anneal_updates = NULL,
+                                       anneal = "cosine", cycle_updates = NULL,
+                                       cycle_learning_rate = NULL, start_annealing = NULL,
+                                       name = "SWALearningRate") {
+  initial_learning_rate <- rate(initial_learning_rate)
+  generation <- rate_generation(initial_learning_rate, rlang::current_env())
+  call_ours("SWALearningRate", generation, list(
+    initial_learning_rate = initial_learning_rate,
+    swa_learning_rate = not_negative(swa_learning_rate),
+    start_averaging = whole(start_averaging, 0),
+    anneal_updates = optional(whole, anneal_updates, 0),
+    anneal = choice(anneal, c("cosine", "linear")),
+    cycle_updates = optional(whole, cycle_updates, 2),
+    cycle_learning_rate = optional(not_negative, cycle_learning_rate),
+    start_annealing = optional(whole, start_annealing, 0),
+    name = string(name)
+  ))
+}
