@@ -18,6 +18,7 @@ import sys
 import types
 
 import numpy as np
+import swa.tfkeras
 import tensorflow as tf
 import tensorflow_addons as tfa
 
@@ -66,13 +67,48 @@ def run(case):
         }
 
 
-def distance(old, new):
-    return max(
-        float(np.max(np.abs(np.array(a) - np.array(b))))
-        for before, after in zip(old, new)
-        for key in before
-        for a, b in zip(before[key], after[key])
+def run_callback(case):
+    """Weights after every epoch and at the end, and the learning rates, of a case of SWACallback."""
+    x, y = np.array(case["x"], "float32"), np.array(case["y"], "float32")
+    model = tf.keras.Sequential(
+        [tf.keras.layers.Dense(3, "tanh", input_shape=x.shape[1:]), tf.keras.layers.Dense(1)]
     )
+    model.set_weights([np.array(value, "float32") for value in case["initial"]])
+    model.compile(tf.keras.optimizers.SGD(case["learning_rate"]), "mse")
+    weights = []
+    note = tf.keras.callbacks.LambdaCallback(
+        on_epoch_end=lambda epoch, logs: weights.append([w.tolist() for w in model.get_weights()])
+    )
+    callback = swa.tfkeras.SWA(**case["config"])
+    history = model.fit(
+        x,
+        y,
+        batch_size=case["batch_size"],
+        epochs=case["epochs"],
+        shuffle=False,
+        verbose=0,
+        callbacks=[note, callback],
+    ).history
+    return {
+        "weights_at_epoch_end": weights,
+        "final": [w.tolist() for w in model.get_weights()],
+        "lr_record": [float(rate) for rate in history.get("lr", [])],
+    }
+
+
+def record(case):
+    """The recorded part of a case, afresh."""
+    return {"after_step": list(run(case))} if "optimizer" in case else run_callback(case)
+
+
+def distance(old, new):
+    """The largest difference between two recordings of the same form."""
+    if isinstance(new, dict):
+        return max(distance(old[key], new[key]) for key in new)
+    if isinstance(new, list):
+        assert len(old) == len(new)
+        return max((distance(a, b) for a, b in zip(old, new)), default=0.0)
+    return abs(old - new)
 
 
 def main():
@@ -80,9 +116,9 @@ def main():
         recording = json.loads(path.read_text())
         largest = 0.0
         for case in recording["cases"]:
-            fresh = list(run(case))
-            largest = max(largest, distance(case["after_step"], fresh))
-            case["after_step"] = fresh
+            fresh = record(case)
+            largest = max(largest, distance(case, fresh))
+            case.update(fresh)
         print(f"{path.name}: {len(recording['cases'])} cases, largest difference {largest:.3g}")
         if "--check" not in sys.argv[1:]:
             package = recording["recorded_from"].split()[0]
