@@ -33,9 +33,8 @@
 #'
 #' @section Learning rates in the history:
 #' The learning rates that were set are in the history that `fit()` returns, as `lr`: one
-#' for each epoch with `"constant"`, one for each batch with `"cyclic"`, 0 where the epoch
-#' is a forward pass. Those of `"cyclic"` are too many for `plot()` and `as.data.frame()`
-#' of a history, which want one value for each epoch.
+#' for each epoch, with `"cyclic"` that of its last batch, 0 where the epoch is a forward pass.
+#' The callback's `$lr_record` holds those of all batches.
 #'
 #' @param start_epoch The first epoch, counted from 1 as `fit()` prints them, that enters
 #'   the average: a whole number, 2 or more, lower than `epochs` of `fit()`.
@@ -76,7 +75,7 @@ callback_swa <- function(start_epoch, lr_schedule = "manual", swa_lr = "auto",
                          swa_lr2 = "auto", swa_freq = 1, batch_size = NULL, verbose = 0,
                          data = NULL) {
   generation <- default_generation(rlang::current_env())
-  call_ours("SWACallback", generation, list(
+  callback <- call_ours("SWACallback", generation, list(
     start_epoch = whole(start_epoch, 2),
     lr_schedule = choice(lr_schedule, c("manual", "constant", "cyclic")),
     swa_lr = not_negative(swa_lr, word = "auto"),
@@ -86,4 +85,7 @@ callback_swa <- function(start_epoch, lr_schedule = "manual", swa_lr = "auto",
     verbose = choice(verbose, c(0, 1)),
     data = optional(examples, data, again = TRUE)
   ))
+  # plot() and as.data.frame() of a history want one value for each epoch.
+  callback$history_by_epoch <- TRUE
+  callback
 }

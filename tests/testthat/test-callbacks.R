@@ -33,10 +33,12 @@ for (module in c("keras", "tf_keras")) {
     expect_equal(rate_of(model), 0.02, tolerance = 1e-6)
 
     model <- iris_model(keras$optimizers$SGD(0.1), keras)
-    history <- fit(model, 6, list(callback_swa(3, "cyclic", 0.01, 0.04, swa_freq = 2)))
-    rates <- as.numeric(history$history$lr)
+    callback <- callback_swa(3, "cyclic", 0.01, 0.04, swa_freq = 2)
+    history <- fit(model, 6, list(callback))
+    rates <- as.numeric(callback$lr_record)
     expect_length(rates, 60)
     expect_equal(rates[21:60], rep(0.04 - 0.03 * 1:20 / 20, 2))
+    expect_equal(as.numeric(history$history$lr), rates[10 * 1:6])
   })
 
   test_that(paste("callback_swa() recalibrates batch norm in the last epoch:", module), {

@@ -93,6 +93,10 @@ callbacks <- '
   cat("rates:", nrow(as.data.frame(history)) / 20, "\\n")
   cat("good:", accuracy(model) > 0.85, "\\n")
 
+  swa <- callback_swa(3, "cyclic", 0.1, 0.2, swa_freq = 2)
+  history <- model |> fit(x, y, epochs = 6, batch_size = 15, verbose = 0, callbacks = swa)
+  cat("rates:", nrow(as.data.frame(history)) / 6, "\n")
+
   before <- get_weights(model)
   update_batch_norm(model, function() list(x, y), steps = 1, verbose = 0)
   same <- isTRUE(all.equal(get_weights(model), before, tolerance = 1e-4))
@@ -117,7 +121,7 @@ callbacks <- '
 '
 
 expect_worked <- function(output) {
-  lines <- c("rates: 3", rep("good: TRUE", 2), "recalibrated before: TRUE",
+  lines <- c(rep("rates: 3", 2), rep("good: TRUE", 2), "recalibrated before: TRUE",
              "saved the averages: TRUE", "trained on weights: TRUE")
   said <- trimws(grep("^(rates|good|recalibrated|saved|trained)", output, value = TRUE))
   expect_setequal(said, lines)

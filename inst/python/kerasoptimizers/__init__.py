@@ -13,9 +13,11 @@ __all__ = [
     "Lookahead",
     "MovingAverage",
     "SWA",
+    "SWACallback",
     "SWALearningRate",
     "SwapAverages",
     "averaging_optimizer",
+    "update_batch_norm",
 ]
 
 

@@ -38,14 +38,14 @@ class Base(Surface, keras.optimizers.Optimizer):
         place = contextlib.nullcontext()
         if beside is not None and keras.backend.backend() == "tensorflow":
             place = self._distribution_strategy.extended.colocate_vars_with(self._native(beside))
-        same_shape = beside is not None and tuple(beside.shape) == tuple(shape)
+        layout = getattr(beside, "_layout", None)
+        if layout is None or tuple(beside.shape) != tuple(shape):
+            sharding = {}  # which Keras 3.8 does not know
+        else:
+            sharding = {"layout": layout}
         with place:
             return self.add_variable(
-                shape=shape,
-                initializer=initializer,
-                dtype=dtype,
-                layout=getattr(beside, "_layout", None) if same_shape else None,
-                name=name,
+                shape=shape, initializer=initializer, dtype=dtype, name=name, **sharding
             )
 
     def _outside_of_graphs(self, variables):

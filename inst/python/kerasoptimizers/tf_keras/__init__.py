@@ -3,6 +3,8 @@
 import tf_keras
 
 from ..methods import join
+from .batch_norm import update_batch_norm
+from .callbacks import SWACallback
 from .lars import LARS
 from .schedules import SWALearningRate
 from .swap_averages import AverageModelCheckpoint, SwapAverages

@@ -1,0 +1,383 @@
+"""Stochastic weight averaging by epochs, as a callback.
+
+A mixin: the folders `keras3` and `tf_keras` join it to their callback class.
+"""
+
+import warnings
+
+import numpy as np
+
+from . import arguments, batch_norm
+
+_SCHEDULES = ("manual", "constant", "cyclic")
+
+
+class SWACallback:
+    """Stochastic weight averaging by epochs: an equal-weight average of the weights.
+
+    At the end of epoch `start_epoch` and every `swa_freq` epochs from there on the
+    weights enter the average, and at the end of training the average is put into the
+    model. The learning rate follows one of three schedules:
+
+    - "manual": it is left to you;
+    - "constant": the optimizer's rate for the first half of the epochs before
+      `start_epoch`, then a straight line down to `swa_lr`, reached at nine tenths;
+    - "cyclic": the same before `start_epoch`; from there on, batch by batch, a straight line
+      from `swa_lr2` down to `swa_lr` over `swa_freq` epochs, again and again.
+
+    Batch-norm statistics belong to weights, and those of training don't fit the average.
+    In a model with batch norm that isn't frozen the last epoch therefore trains
+    nothing: the average is put into the model first, the epoch is a forward pass over the
+    training data, and the statistics become its exact mean and variance, as by
+    `update_batch_norm()`. No trainable weight and no variable of the optimizer
+    changes then; losses and metrics in the logs are those of the pass (none in a model with a
+    `train_step` of its own). With `data` the last epoch trains, and a separate pass
+    over `data` follows.
+
+    An error or interrupt while training leaves the model with its own weights, also in the
+    steps of that last epoch. The average stays in the callback: when the same object
+    is given to another `fit()` of the model whose `initial_epoch` is beyond `start_epoch`,
+    averaging goes on where it stopped. In another process, set `swa_weights` and
+    `snapshots` before.
+
+    The learning rates that were set are added to the history as "lr": one for each epoch
+    ("constant") or each batch ("cyclic"), 0 where the epoch is a forward pass.
+
+    Args:
+        start_epoch: int >= 2, the first epoch (counted from 1) that enters the average;
+            lower than `epochs` of `fit()`.
+        lr_schedule: "manual", "constant" or "cyclic".
+        swa_lr: float >= 0, learning rate while averaging, at most the optimizer's; "auto" for a
+            tenth of that.
+        swa_lr2: float >= 0, where the cycles of "cyclic" begin; "auto" for a quarter of the
+            way from `swa_lr` to the optimizer's rate, None for ten times `swa_lr`. Needs
+            `swa_lr`.
+        swa_freq: int >= 1, in epochs, how often the weights enter the average; for "cyclic"
+            the length of a cycle, at least 2.
+        batch_size: int >= 1 or None, examples in a batch of `data` (32). Not needed
+            otherwise: the examples are counted.
+        verbose: int, 0 for silence or 1 for messages.
+        data: inputs to recalibrate batch norm with, anything that can be drawn more
+            than once and that `update_batch_norm()` takes; None for the last epoch.
+
+    Attributes:
+        swa_weights: list of arrays, float32 or wider, the average of the model's weights of
+            floating type, in the order of `model.weights`; None before the first snapshot.
+        snapshots: int, how many epochs the average holds.
+        lr_record: list of float, the learning rates of the latest `fit()`.
+        history_by_epoch: bool, False; True gives the history the last rate of each epoch only, for
+            readers that want one value an epoch, as R's `plot()` does.
+
+    Raises:
+        TypeError, ValueError: in one line, for an argument that is not as described; when
+            training begins, for one that doesn't fit `epochs` or the optimizer's rate.
+
+    References:
+        Izmailov et al. 2018, Averaging Weights Leads to Wider Optima and Better
+        Generalization, arXiv 1803.05407. Arguments and numbers are those of keras-swa.
+    """
+
+    def __init__(
+        self,
+        start_epoch,
+        lr_schedule="manual",
+        swa_lr="auto",
+        swa_lr2="auto",
+        swa_freq=1,
+        batch_size=None,
+        verbose=0,
+        *,
+        data=None,
+    ):
+        super().__init__()
+        # It doesn't read the logs of batches: Keras 2 need not fetch them for it, and Keras 3 need
+        # not wait.
+        self._supports_tf_logs = self.async_safe = True
+        self.start_epoch = arguments.whole("start_epoch", start_epoch, 2)
+        if lr_schedule not in _SCHEDULES:
+            arguments.refuse("lr_schedule", "'manual', 'constant' or 'cyclic'", lr_schedule)
+        self.lr_schedule = lr_schedule
+        self.swa_freq = arguments.whole("swa_freq", swa_freq, 1)
+        if lr_schedule == "cyclic" and self.swa_freq < 2:
+            arguments.refuse("swa_freq", "a whole number >= 2 with a cyclic schedule", swa_freq)
+        self.swa_lr, self.swa_lr2 = swa_lr, swa_lr2
+        if not _automatic(swa_lr):
+            self.swa_lr = _rate("swa_lr", swa_lr)
+        if swa_lr2 is None:
+            self.swa_lr2 = "auto" if _automatic(swa_lr) else 10 * self.swa_lr
+        elif not _automatic(swa_lr2):
+            self.swa_lr2 = _rate("swa_lr2", swa_lr2)
+            if _automatic(swa_lr):
+                raise ValueError("`swa_lr2` can only be given together with `swa_lr`.")
+            if lr_schedule == "cyclic" and self.swa_lr > self.swa_lr2:
+                arguments.refuse("swa_lr", f"at most `swa_lr2` ({self.swa_lr2})", swa_lr)
+        self.batch_size = arguments.optional(
+            lambda name, value: arguments.whole(name, value, 1), "batch_size", batch_size
+        )
+        self.verbose = int(verbose) if isinstance(verbose, bool) else verbose
+        arguments.whole("verbose", self.verbose, 0)
+        if hasattr(data, "__next__"):
+            arguments.refuse("data", "data that can be drawn more than once", data)
+        if data is not None:
+            batch_norm.batches(data, self.batch_size or 32, None, name="data")
+        self.data = data
+        self.swa_weights = None
+        self.snapshots = 0
+        self.lr_record = []
+        self.history_by_epoch = False
+        self._owner = None
+        self._rates = None
+        self._last_rate = None
+        self._pass = None
+        self._steps = None
+
+    def on_train_begin(self, logs=None):
+        model = self.model
+        self._epochs = self.params["epochs"]
+        if self.start_epoch >= self._epochs:
+            arguments.refuse(
+                "start_epoch", f"lower than `epochs` ({self._epochs})", self.start_epoch
+            )
+        self._rates = self._settled_rates(model)
+        if self._owner not in (None, model):
+            self.swa_weights, self.snapshots = None, 0
+        self._owner = model
+        self.lr_record, self._epoch_rates = [], []
+        self._first = True
+        self._recalibrated = None
+        if self.verbose and self.data is None and self._pass_type().layers_of(model):
+            print(
+                "The model has batch normalization: the last epoch will be a forward pass that "
+                "trains nothing."
+            )
+
+    def _settled_rates(self, model):
+        """(the optimizer's own rate, swa_lr, swa_lr2), all of them numbers."""
+        if _has_schedule(model.optimizer):
+            if self.lr_schedule == "manual":
+                return None
+            raise ValueError(
+                f"`lr_schedule` must be 'manual', not '{self.lr_schedule}', for an optimizer whose "
+                "learning rate is a schedule."
+            )
+        rate = self._number(model.optimizer.learning_rate)
+        if model is self._owner and self._rates and rate == self._last_rate:
+            # Set by an earlier fit(): not the optimizer's own.
+            rate = self._rates[0]
+        swa_lr = 0.1 * rate if _automatic(self.swa_lr) else self.swa_lr
+        if rate < swa_lr:
+            arguments.refuse("swa_lr", f"at most the optimizer's learning rate ({rate:g})", swa_lr)
+        swa_lr2 = swa_lr + 0.25 * (rate - swa_lr) if _automatic(self.swa_lr2) else self.swa_lr2
+        return rate, swa_lr, swa_lr2
+
+    def on_epoch_begin(self, epoch, logs=None):
+        model = self.model
+        self._epoch = epoch
+        self._steps = self.params.get("steps") or self._steps
+        self._begun, self._ends = 0, []
+        if self._first:
+            self._go_on_or_start(model, epoch)
+        last = epoch == self._epochs - 1
+        layers = self._pass_type().layers_of(model) if last and self.data is None else []
+        recalibrates = bool(layers) and self.snapshots > 0
+        if self.lr_schedule == "constant":
+            self._set_rate(0.0 if recalibrates else self._constant(epoch), recalibrates)
+        if epoch == self.start_epoch - 1:
+            self._say(epoch, "averaging of weights starts")
+        if recalibrates:
+            self._start_pass(model)
+            self._say(epoch, "forward pass with the averaged weights, to recalibrate batch norm")
+
+    def on_train_batch_begin(self, batch, logs=None):
+        running = self._pass is not None
+        if self.lr_schedule == "cyclic":
+            self._set_rate(0.0 if running else self._cyclic(self._epoch, batch), running)
+        self._begun += 1
+        self._expected = running
+
+    def on_train_batch_end(self, batch, logs=None):
+        # Keras 3 may call this from several threads.
+        self._ends.append(batch + 1)
+
+    def on_test_begin(self, logs=None):
+        # Validation of the last epoch sees what the pass has found.
+        self._end_pass()
+
+    def on_epoch_end(self, epoch, logs=None):
+        self._end_pass()
+        self._steps = max(self._ends, default=None)
+        if self.lr_schedule == "cyclic" and self._begun > len(self._ends):
+            # Where the number of batches isn't known, Keras begins one more than there are.
+            self.lr_record.pop()
+        self._epoch_rates += self.lr_record[-1:]
+        since = epoch - (self.start_epoch - 1)
+        if self._recalibrated is None and since >= 0 and since % self.swa_freq == 0:
+            self._take_snapshot(self.model)
+
+    def on_train_end(self, logs=None):
+        model = self.model
+        if self.snapshots:
+            self._finish(model)
+        else:
+            warnings.warn(
+                f"There is no average: training ended before epoch {self.start_epoch} did, and the "
+                "model keeps its weights.",
+                stacklevel=2,
+            )
+        if self.lr_record:
+            rates = self._epoch_rates if self.history_by_epoch else self.lr_record
+            model.history.history.setdefault("lr", []).extend(rates)
+
+    # The average.
+
+    def _go_on_or_start(self, model, epoch):
+        self._first = False
+        if epoch < self.start_epoch:
+            self.swa_weights, self.snapshots = None, 0
+        elif not self.snapshots:
+            warnings.warn(
+                f"Training goes on with epoch {epoch + 1}, and the callback has no average of the "
+                f"epochs from {self.start_epoch} on: averaging starts now.",
+                stacklevel=2,
+            )
+        elif [np.shape(average) for average in self.swa_weights] != [
+            tuple(variable.shape) for variable in _floating(model)
+        ]:
+            raise ValueError("`swa_weights` must have the shapes of the model's weights.")
+
+    def _take_snapshot(self, model):
+        read = self._pass_type()._read
+        weights = [read(variable) for variable in _floating(model)]
+        if not self.snapshots:
+            self.swa_weights = [w.astype(np.result_type(w.dtype, "float32")) for w in weights]
+        else:
+            for average, w in zip(self.swa_weights, weights):
+                average += (w.astype(average.dtype) - average) / (self.snapshots + 1)
+        self.snapshots += 1
+
+    def _put_average(self, model):
+        batch_norm.assign_all(list(zip(_floating(model), self.swa_weights)), self._pass_type())
+
+    def _finish(self, model):
+        kind = self._pass_type()
+        own = [(variable, kind._read(variable)) for variable in _floating(model)]
+        layers = kind.layers_of(model)
+        try:
+            # Also after a pass: an optimizer's own average may have taken the place of ours.
+            self._put_average(model)
+            if self._recalibrated is not None:
+                self._recalibrated.write()
+            elif layers and self.data is not None:
+                self._say(self._epochs - 1, "pass over `data`, to recalibrate batch norm")
+                self._update_batch_norm(model, self.data, self.batch_size or 32, verbose=0)
+        except BaseException:
+            for variable, value in own:
+                kind._write(variable, value)
+            raise
+        if layers and self._recalibrated is None and self.data is None:
+            warnings.warn(
+                "Training stopped before its last epoch, in which batch norm is recalibrated: call "
+                "update_batch_norm(model, x).",
+                stacklevel=2,
+            )
+        self._say(self._epoch, "the model's weights are the average now")
+
+    # The pass in place of the last epoch.
+
+    def _start_pass(self, model):
+        self._pass = run = self._pass_type()(model)
+        self._expected = False
+        own_function = self._own_function = model.train_function
+        run.in_fit(list(zip(_floating(model), self.swa_weights)))
+        run.__enter__()
+
+        def train_function(*args):
+            if not self._expected:
+                # A fit() or train_on_batch() after one that failed between its steps.
+                self._pass = None
+                model.train_function = own_function
+                return own_function(*args)
+            self._expected = False
+            try:
+                return run.train_function(*args)
+            except StopIteration:
+                raise
+            except BaseException:
+                self._pass = None
+                model.train_function = own_function
+                run.__exit__()
+                self._reattach(model, args)
+                raise
+
+        model.train_function = train_function
+
+    def _end_pass(self):
+        if self._pass is None:
+            return
+        run, self._pass = self._pass, None
+        model = self.model
+        model.train_function = self._own_function
+        run.__exit__()
+        self._put_average(model)
+        run.write()
+        self._recalibrated = run
+
+    # The learning rate.
+
+    def _set_rate(self, rate, only_record):
+        self.lr_record.append(rate)
+        if not only_record:
+            self.model.optimizer.learning_rate = rate
+            self._last_rate = self._number(self.model.optimizer.learning_rate)
+
+    def _constant(self, epoch):
+        rate, swa_lr, _ = self._rates
+        part = epoch / (self.start_epoch - 1)
+        down = min(max((part - 0.5) / 0.4, 0.0), 1.0)
+        return rate - down * (rate - swa_lr)
+
+    def _cyclic(self, epoch, batch):
+        since = epoch - (self.start_epoch - 1)
+        if since < 0:
+            return self._constant(epoch)
+        if self._steps is None:
+            raise ValueError(
+                "`lr_schedule` 'cyclic' needs to know how many batches an epoch has: give "
+                "`steps_per_epoch` to fit()."
+            )
+        _, swa_lr, swa_lr2 = self._rates
+        done = (since % self.swa_freq) * self._steps + batch + 1
+        part = min(done / (self.swa_freq * self._steps), 1.0)
+        return swa_lr2 - part * (swa_lr2 - swa_lr)
+
+    def _say(self, epoch, text):
+        if self.verbose:
+            print(f"\nEpoch {epoch + 1:05d}: {text}")
+
+
+def _automatic(rate):
+    return isinstance(rate, str) and rate == "auto"
+
+
+def _has_schedule(optimizer):
+    """Whether the innermost optimizer has a learning rate that can't be set."""
+    for attribute in ("inner_optimizer", "optimizer"):
+        if getattr(optimizer, attribute, None) is not None:
+            return _has_schedule(getattr(optimizer, attribute))
+    rate = getattr(optimizer, "_learning_rate", None)
+    # A legacy optimizer of Keras 2 shows its schedule.
+    rate = optimizer.learning_rate if rate is None else rate
+    return callable(rate) and not hasattr(rate, "assign")
+
+
+def _rate(name, value):
+    return arguments.real(name, value, "'auto' or a number >= 0", lambda rate: rate >= 0)
+
+
+def _floating(model):
+    """The weights that can be averaged: not the seeds."""
+
+    def floats(variable):
+        return "float" in getattr(variable.dtype, "name", variable.dtype)
+
+    return [variable for variable in model.weights if floats(variable)]

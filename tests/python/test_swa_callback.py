@@ -1,0 +1,491 @@
+"""SWACallback: keras-swa's numbers, and a last epoch that recalibrates batch norm exactly."""
+
+import json
+import pathlib
+
+import keras
+import numpy as np
+import pytest
+from generations import GENERATIONS, Generation
+
+RECORDING = pathlib.Path(__file__).parents[1] / "parity" / "SWACallback.json"
+RANDOM = np.random.default_rng(0)
+# 41 examples in batches of 8: the last one has 1.
+X = RANDOM.normal(3, 2, size=(41, 5)).astype("float32")
+Y = X.sum(axis=1, keepdims=True)
+
+
+@pytest.fixture(params=GENERATIONS)
+def kit(request):
+    generation = Generation(request.param)
+    generation.keras.utils.set_random_seed(1)
+    return generation
+
+
+def value(variable):
+    is_keras3 = isinstance(variable, keras.Variable)
+    return np.array(keras.ops.convert_to_numpy(variable) if is_keras3 else variable)
+
+
+def values(variables):
+    return [value(v) for v in variables]
+
+
+def assert_same(actual, expected):
+    for a, b in zip(actual, expected, strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def floating(model):
+    return [v for v in model.weights if "float" in str(v.dtype)]
+
+
+def dense(kit, optimizer="sgd", **settings):
+    model = kit.keras.Sequential([kit.keras.Input((5,)), kit.keras.layers.Dense(1)])
+    model.compile(optimizer, "mse", **settings)
+    return model
+
+
+def normed(kit, optimizer="sgd", **settings):
+    layers = kit.keras.layers
+    inner = kit.keras.Sequential([kit.keras.Input((4,)), layers.BatchNormalization()])
+    model = kit.keras.Sequential(
+        [kit.keras.Input((5,)), layers.BatchNormalization(), layers.Dense(4), inner, layers.Dense(1)]
+    )
+    model.compile(optimizer, "mse", **settings)
+    return model
+
+
+def fit(model, *callbacks, epochs=5, **settings):
+    settings = {"verbose": 0, "batch_size": 8, "shuffle": False, **settings}
+    return model.fit(X, Y, epochs=epochs, callbacks=list(callbacks), **settings).history
+
+
+def at_epoch_end(kit, action):
+    return kit.keras.callbacks.LambdaCallback(on_epoch_end=lambda epoch, logs: action(epoch, logs))
+
+
+def assert_exact_statistics(model, batch_size=8):
+    """The statistics are those of all examples, for the weights that the model holds."""
+    front, dense, inner = model.layers[:3]
+    last = inner.layers[-1]
+    seen = []
+    for start in range(0, len(X), batch_size):
+        x = X[start : start + batch_size].astype("float64")
+        normal = (x - x.mean(0)) / np.sqrt(x.var(0) + front.epsilon)
+        normal = normal * value(front.gamma) + value(front.beta)
+        seen.append(normal @ value(dense.kernel) + value(dense.bias))
+    for layer, inputs in ((front, X.astype("float64")), (last, np.concatenate(seen))):
+        np.testing.assert_allclose(value(layer.moving_mean), inputs.mean(0), rtol=1e-5, atol=1e-5)
+        np.testing.assert_allclose(value(layer.moving_variance), inputs.var(0), rtol=1e-5)
+
+
+def optimizers(kit):
+    three = kit.name == "keras3"
+    make = kit.keras.optimizers
+    decay = {"weight_decay": 0.1}
+    yield "sgd with momentum", make.SGD(0.01, momentum=0.9, nesterov=True)
+    yield "sgd with weight decay", make.SGD(0.01, **decay)
+    yield "adam", make.Adam(0.01)
+    yield "adamw", make.AdamW(0.01, **decay)
+    yield "inner average", make.Adam(0.01, use_ema=True, ema_momentum=0.9)
+    yield "our average", kit.SWA(make.SGD(0.01, momentum=0.9), 0, 1)
+    yield "a schedule", make.Adam(make.schedules.ExponentialDecay(0.01, 5, 0.9))
+    if three:
+        yield "accumulation", make.Adam(0.01, gradient_accumulation_steps=4)
+        yield "loss scale", make.LossScaleOptimizer(make.Adam(0.01))
+    else:
+        yield "legacy", make.legacy.Adam(0.01)
+        yield "loss scale", kit.keras.mixed_precision.LossScaleOptimizer(make.Adam(0.01))
+
+
+# keras-swa's numbers.
+
+
+@pytest.mark.parametrize("case", json.loads(RECORDING.read_text())["cases"])
+def test_weights_and_rates_equal_the_original(kit, case):
+    layers = kit.keras.layers
+    model = kit.keras.Sequential(
+        [kit.keras.Input((4,)), layers.Dense(3, "tanh"), layers.Dense(1)]
+    )
+    model.compile(kit.keras.optimizers.SGD(case["learning_rate"]), "mse")
+    model.set_weights([np.array(w, "float32") for w in case["initial"]])
+    trained = []
+    history = model.fit(
+        np.array(case["x"], "float32"),
+        np.array(case["y"], "float32"),
+        batch_size=case["batch_size"],
+        epochs=case["epochs"],
+        shuffle=False,
+        verbose=0,
+        callbacks=[
+            kit.SWACallback(**case["config"]),
+            at_epoch_end(kit, lambda epoch, logs: trained.append(values(model.weights))),
+        ],
+    ).history
+    for weights, recorded in zip(trained, case["weights_at_epoch_end"], strict=True):
+        for a, b in zip(weights, recorded, strict=True):
+            np.testing.assert_allclose(a, np.array(b), atol=1e-5)
+    for a, b in zip(values(model.weights), case["final"], strict=True):
+        np.testing.assert_allclose(a, np.array(b), atol=1e-5)
+    np.testing.assert_allclose(history.get("lr", []), case["lr_record"], rtol=1e-6)
+
+
+# The last epoch of a model with batch norm.
+
+
+@pytest.mark.parametrize("which", range(9))
+def test_the_last_epoch_changes_statistics_only(kit, which):
+    name, optimizer = list(optimizers(kit))[which]
+    model = normed(kit, optimizer)
+    callback = kit.SWACallback(2)
+    slots = []
+
+    def note(epoch, logs):
+        found = optimizer.variables
+        slots.append(values(found() if callable(found) else found))
+
+    history = fit(model, callback, at_epoch_end(kit, note))
+    assert callback.snapshots == 3
+    trainable = {id(v) for v in model.trainable_variables}
+    for variable, average in zip(floating(model), callback.swa_weights, strict=True):
+        if id(variable) in trainable:
+            np.testing.assert_array_equal(value(variable), average)
+    assert_exact_statistics(model)
+    assert_same(slots[-1], slots[-2])
+    assert len(history["loss"]) == 5 and np.all(np.isfinite(history["loss"]))
+    # A second fit() trains all weights again.
+    before = values(model.trainable_variables)
+    fit(model, epochs=1)
+    assert all(np.any(a != b) for a, b in zip(before, values(model.trainable_variables)))
+
+
+def test_validation_of_the_last_epoch_sees_the_recalibrated_model(kit):
+    model = normed(kit)
+    history = fit(model, kit.SWACallback(2), validation_data=(X, Y))
+    loss = model.evaluate(X, Y, verbose=0)
+    np.testing.assert_allclose(history["val_loss"][-1], loss, rtol=1e-5)
+
+
+def test_several_steps_per_execution(kit):
+    if keras.backend.backend() == "torch":
+        pytest.skip("PyTorch makes one step per execution.")
+    model = normed(kit, steps_per_execution=4)
+    fit(model, kit.SWACallback(2))
+    assert_exact_statistics(model)
+
+
+def test_an_eager_model(kit):
+    model = normed(kit, run_eagerly=True)
+    fit(model, kit.SWACallback(2))
+    assert_exact_statistics(model)
+
+
+def test_data_sets_and_weights_and_metrics(kit):
+    tf = pytest.importorskip("tensorflow")
+    model = normed(kit, metrics=["mae"])
+    data = tf.data.Dataset.from_tensor_slices((X, Y, np.ones(41, "float32"))).batch(8)
+    history = model.fit(data, epochs=5, verbose=0, callbacks=[kit.SWACallback(2)]).history
+    assert_exact_statistics(model)
+    assert len(history["mae"]) == 5
+
+
+def test_generators(kit):
+    def forever():
+        while True:
+            for start in range(0, 41, 8):
+                yield X[start : start + 8], Y[start : start + 8]
+
+    model = normed(kit)
+    model.fit(forever(), epochs=5, steps_per_epoch=6, verbose=0, callbacks=[kit.SWACallback(2)])
+    assert_exact_statistics(model)
+
+
+def test_a_train_step_of_its_own(kit):
+    # It knows its loss, and nothing else does: the last epoch only runs forward.
+    class Net(kit.keras.Sequential):
+        def train_step(self, *args):
+            return super().train_step(*args)
+
+    layers = kit.keras.layers
+    inner = kit.keras.Sequential([kit.keras.Input((4,)), layers.BatchNormalization()])
+    model = Net(
+        [kit.keras.Input((5,)), layers.BatchNormalization(), layers.Dense(4), inner, layers.Dense(1)]
+    )
+    model.compile("adam", "mse")
+    history = fit(model, kit.SWACallback(2))
+    assert_exact_statistics(model)
+    assert len(history["loss"]) == 4
+
+
+def test_data_gives_the_last_epoch_back_to_training(kit):
+    model = normed(kit, "adam")
+    callback = kit.SWACallback(2, data=X, batch_size=8, lr_schedule="constant")
+    history = fit(model, callback)
+    assert callback.snapshots == 4
+    assert history["lr"][-1] > 0
+    assert_exact_statistics(model)
+
+
+def test_frozen_batch_norm_keeps_its_statistics_and_the_last_epoch_trains(kit):
+    model = normed(kit)
+    for layer in (model.layers[0], model.layers[2].layers[-1]):
+        layer.trainable = False
+    model.compile("sgd", "mse")
+    callback = kit.SWACallback(2)
+    fit(model, callback)
+    assert callback.snapshots == 4
+    np.testing.assert_array_equal(value(model.layers[0].moving_mean), 0)
+
+
+class Broken(Exception):
+    pass
+
+
+def failing_data(kit, at):
+    """Batches without end, the one with number `at` broken."""
+
+    def batches():
+        for i in range(10**6):
+            if i == at:
+                raise Broken("Broken")
+            start = 8 * (i % 6)
+            yield X[start : start + 8], Y[start : start + 8]
+
+    return batches()
+
+
+@pytest.mark.parametrize("at", [20, 24, 26])
+def test_an_error_leaves_the_weights(kit, at):
+    # 6 batches an epoch, the last of 5 epochs begins with batch 24.
+    model = normed(kit, "adam")
+    ends = []
+    note = at_epoch_end(kit, lambda epoch, logs: ends.append(values(model.trainable_variables)))
+    with pytest.raises(Exception, match="Broken"):
+        model.fit(
+            failing_data(kit, at),
+            epochs=5,
+            steps_per_epoch=6,
+            verbose=0,
+            callbacks=[kit.SWACallback(2), note],
+        )
+    if at >= 24:
+        assert_same(values(model.trainable_variables), ends[-1])
+    fit(model, epochs=1)
+    assert any(np.any(a != b) for a, b in zip(values(model.trainable_variables), ends[-1]))
+
+
+def test_training_works_again_after_an_error_between_the_steps(kit):
+    model = normed(kit, "adam")
+
+    def fail(epoch, logs):
+        if epoch == 4:
+            raise Broken
+
+    def fail_in_step(batch, logs):
+        if batch == 3 and swa._pass is not None:
+            raise Broken
+
+    swa = kit.SWACallback(2)
+    in_step = kit.keras.callbacks.LambdaCallback(on_train_batch_end=fail_in_step)
+    for callback in (in_step, at_epoch_end(kit, fail)):
+        with pytest.raises(Broken):
+            fit(model, swa, callback)
+        before = values(model.trainable_variables)
+        fit(model, epochs=1)
+        assert all(np.any(a != b) for a, b in zip(before, values(model.trainable_variables)))
+
+
+def test_training_that_stops_early(kit):
+    def stop(epoch, logs):
+        model.stop_training = epoch == 2
+
+    model = normed(kit)
+    callback = kit.SWACallback(2)
+    with pytest.warns(UserWarning, match="stopped before its last epoch"):
+        fit(model, callback, at_epoch_end(kit, stop))
+    assert callback.snapshots == 2
+    assert_same(values(floating(model)), callback.swa_weights)
+    model = dense(kit)
+    callback = kit.SWACallback(4)
+    own = []
+
+    def stop_and_note(epoch, logs):
+        stop(epoch, logs)
+        own[:] = values(model.weights)
+
+    with pytest.warns(UserWarning, match="There is no average"):
+        fit(model, callback, at_epoch_end(kit, stop_and_note))
+    assert_same(values(model.weights), own)
+
+
+# The average from one fit() to the next.
+
+
+def test_an_average_that_goes_on(kit):
+    at_once, in_parts = dense(kit), dense(kit)
+    in_parts.set_weights(at_once.get_weights())
+    whole, part = kit.SWACallback(2), kit.SWACallback(2)
+    fit(at_once, whole, epochs=6)
+    own = []
+    fit(in_parts, part, at_epoch_end(kit, lambda *_: own.append(values(in_parts.weights))), epochs=3)
+    in_parts.set_weights(own[-1])
+    fit(in_parts, part, epochs=6, initial_epoch=3)
+    assert part.snapshots == whole.snapshots == 5
+    assert_same(values(in_parts.weights), values(at_once.weights))
+
+
+def test_an_average_that_begins_again(kit):
+    model = dense(kit)
+    callback = kit.SWACallback(2)
+    fit(model, callback, epochs=4)
+    fit(model, callback, epochs=4)
+    assert callback.snapshots == 3
+    fit(dense(kit), callback, epochs=3)
+    assert callback.snapshots == 2
+
+
+def test_a_new_callback_in_the_midst_says_what_it_lacks(kit):
+    callback = kit.SWACallback(2)
+    with pytest.warns(UserWarning, match="goes on with epoch 4"):
+        fit(dense(kit), callback, initial_epoch=3)
+    assert callback.snapshots == 2
+
+
+def test_an_average_from_another_process(kit):
+    model = dense(kit)
+    callback = kit.SWACallback(2)
+    callback.swa_weights = [np.ones((5, 1), "float32"), np.ones(1, "float32")]
+    callback.snapshots = 3
+    weights = []
+    note = at_epoch_end(kit, lambda *_: weights.append(values(model.weights)))
+    fit(model, callback, note, initial_epoch=4)
+    assert callback.snapshots == 4
+    expected = [(3 + w) / 4 for w in weights[0]]
+    np.testing.assert_allclose(value(model.weights[0]), expected[0], rtol=1e-6)
+    callback = kit.SWACallback(2)
+    callback.swa_weights, callback.snapshots = [np.ones(7)], 3
+    with pytest.raises(ValueError, match="`swa_weights` must have the shapes"):
+        fit(model, callback, initial_epoch=4)
+
+
+# Learning rates, messages and errors.
+
+
+def rates(kit, optimizer, callback, **settings):
+    model = dense(kit, optimizer)
+    used = []
+    # By way of the callback: with JAX the model's variables have no values between the steps.
+    note = kit.keras.callbacks.LambdaCallback(
+        on_train_batch_end=lambda batch, logs: used.append(
+            float(value(note.model.optimizer.learning_rate))
+        )
+    )
+    return fit(model, callback, note, **settings), used
+
+
+@pytest.mark.parametrize("wrapped", [False, True])
+def test_the_rates_are_used(kit, wrapped):
+    optimizer = kit.keras.optimizers.SGD(0.1)
+    callback = kit.SWACallback(2, "cyclic", 0.01, None, 2)
+    history, used = rates(kit, kit.SWA(optimizer) if wrapped else optimizer, callback, epochs=6)
+    assert len(used) == 36
+    np.testing.assert_allclose(history["lr"], used, rtol=1e-6)
+    np.testing.assert_allclose(used[6:18], np.linspace(0.1 - 0.09 / 12, 0.01, 12), rtol=1e-5)
+
+
+def test_a_second_fit_keeps_the_own_rate_of_the_optimizer(kit):
+    model = dense(kit, kit.keras.optimizers.SGD(0.1))
+    callback = kit.SWACallback(3, "constant", 0.02)
+    first, second = fit(model, callback)["lr"], fit(model, callback)["lr"]
+    assert first == second
+
+
+def test_the_history_may_have_one_rate_for_each_epoch(kit):
+    callback = kit.SWACallback(2, "cyclic", 0.01, 0.05, 2)
+    callback.history_by_epoch = True
+    history, used = rates(kit, kit.keras.optimizers.SGD(0.1), callback, epochs=5)
+    assert len(history["lr"]) == len(history["loss"]) == 5
+    np.testing.assert_allclose(history["lr"], used[5::6], rtol=1e-6)
+    np.testing.assert_allclose(callback.lr_record, used, rtol=1e-6)
+
+
+def test_cycles_where_the_number_of_batches_shows_itself(kit):
+    # Keras finds out in the first epoch.
+    model = dense(kit, kit.keras.optimizers.SGD(0.1))
+    tf = pytest.importorskip("tensorflow")
+    data = tf.data.Dataset.from_tensor_slices((X, Y)).batch(8).filter(lambda x, y: True)
+    callback = kit.SWACallback(2, "cyclic", 0.01, 0.05, 2)
+    history = model.fit(data, epochs=5, verbose=0, callbacks=[callback]).history
+    assert len(history["lr"]) == 30
+    np.testing.assert_allclose(history["lr"][17], 0.01)
+    np.testing.assert_allclose(history["lr"][18], 0.05 - 0.04 / 12)
+
+
+def test_messages(kit, capsys):
+    fit(dense(kit), kit.SWACallback(2), epochs=3)
+    assert capsys.readouterr().out == ""
+    fit(normed(kit), kit.SWACallback(2, verbose=1), epochs=3)
+    said = capsys.readouterr().out.split("\n")
+    said = [line for line in said if line]
+    assert [line[:12] for line in said] == ["The model ha", *(f"Epoch 0000{i}:" for i in (2, 3, 3))]
+
+
+@pytest.mark.parametrize(
+    "arguments, error, message",
+    [
+        ({"start_epoch": 1}, ValueError, "`start_epoch` must be a whole number >= 2, not 1."),
+        ({"start_epoch": 2.5}, ValueError, "`start_epoch` must be a whole number >= 2, not 2.5."),
+        ({"start_epoch": "2"}, ValueError, "`start_epoch` must be a whole number >= 2, not '2'."),
+        ({"start_epoch": None}, TypeError, "`start_epoch` must be a whole number >= 2, not None."),
+        ({"lr_schedule": "linear"}, ValueError, "`lr_schedule` must be 'manual', 'constant' or"),
+        ({"lr_schedule": None}, TypeError, "`lr_schedule` must be 'manual', 'constant' or"),
+        ({"swa_freq": 0}, ValueError, "`swa_freq` must be a whole number >= 1, not 0."),
+        ({"lr_schedule": "cyclic"}, ValueError, "`swa_freq` must be a whole number >= 2 with a"),
+        ({"swa_lr2": 0.1}, ValueError, "`swa_lr2` can only be given together with `swa_lr`."),
+        (
+            {"lr_schedule": "cyclic", "swa_freq": 2, "swa_lr": 0.2, "swa_lr2": 0.1},
+            ValueError,
+            "`swa_lr` must be at most `swa_lr2` (0.1), not 0.2.",
+        ),
+        ({"swa_lr": -1}, ValueError, "`swa_lr` must be 'auto' or a number >= 0, not -1."),
+        ({"swa_lr": "low"}, ValueError, "`swa_lr` must be 'auto' or a number >= 0, not 'low'."),
+        ({"swa_lr": None}, TypeError, "`swa_lr` must be 'auto' or a number >= 0, not None."),
+        ({"swa_lr": float("nan")}, ValueError, "`swa_lr` must be 'auto' or a number >= 0, not nan"),
+        ({"swa_lr": 0.1, "swa_lr2": "x"}, ValueError, "`swa_lr2` must be 'auto' or a number >= 0"),
+        ({"batch_size": 0}, ValueError, "`batch_size` must be a whole number >= 1, not 0."),
+        ({"verbose": "no"}, ValueError, "`verbose` must be a whole number >= 0, not 'no'."),
+        ({"data": iter([X])}, TypeError, "`data` must be data that can be drawn more than once"),
+        ({"data": 3}, ValueError, "`data` must be an array"),
+        # The first of several, in the original's order.
+        (
+            {"start_epoch": 1, "lr_schedule": "x", "swa_freq": 0, "swa_lr2": 1},
+            ValueError,
+            "`start_epoch`",
+        ),
+        ({"lr_schedule": "x", "swa_freq": 0, "swa_lr2": 1}, ValueError, "`lr_schedule`"),
+        ({"lr_schedule": "cyclic", "swa_lr2": 1}, ValueError, "`swa_freq`"),
+    ],
+)
+def test_wrong_arguments(kit, arguments, error, message):
+    with pytest.raises(error) as caught:
+        kit.SWACallback(**{"start_epoch": 3, **arguments})
+    assert message in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_settings_that_do_not_fit_the_training(kit):
+    model = dense(kit, kit.keras.optimizers.SGD(0.01))
+    before = values(model.weights)
+    for arguments, message in (
+        ({"start_epoch": 3}, r"`start_epoch` must be lower than `epochs` \(3\), not 3"),
+        ({"start_epoch": 2, "swa_lr": 0.1}, "`swa_lr` must be at most the optimizer's learning rate"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            fit(model, kit.SWACallback(**arguments), epochs=3)
+    make = kit.keras.optimizers
+    model.compile(make.SGD(make.schedules.ExponentialDecay(0.1, 5, 0.9)), "mse")
+    with pytest.raises(ValueError, match="`lr_schedule` must be 'manual', not 'constant', for an"):
+        fit(model, kit.SWACallback(2, "constant"))
+    assert_same(values(model.weights), before)
+    fit(model, kit.SWACallback(2, "manual"))
