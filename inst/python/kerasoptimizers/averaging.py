@@ -17,12 +17,12 @@ class Averaging(Surface):
     """Mixin for an optimizer class of either generation.
 
     The class beside it supplies the primitives: `_read` (an independent copy of
-    a variable's value), `_write`, `_cast`, `_dtype`, `_number` (a variable's
-    value as a Python number), `_native` (the backend's own variable),
-    `_is_variable`, `_keras_slot`, `_add_average`, `_add_counter`,
-    `_own_variables` (those that a file holds for this optimizer itself),
-    `_serialize`, `_deserialize`, `_move_averages`, what `Surface` asks for, and
-    `_xp`: the functions on tensors, `keras.ops` or their like.
+    a variable's value), `_cast`, `_dtype`, `_number` (a variable's value as a
+    Python number), `_native` (the backend's own variable), `_is_variable`,
+    `_keras_slot`, `_add_average`, `_add_counter`, `_own_variables` (those that a
+    file holds for this optimizer itself), `_move_averages`, what `Surface` asks
+    for, `_keras` (the generation's module) and `_xp`: the functions on tensors,
+    `keras.ops` or their like.
     """
 
     _settings = ("sequential_update", "clipnorm", "clipvalue", "global_clipnorm", "decay", "lr")
@@ -127,6 +127,10 @@ class Averaging(Surface):
         return gradients.clip(grads, self._xp, **limits)
 
     # The averages.
+
+    @staticmethod
+    def _write(variable, value):
+        variable.assign(value)
 
     def _moved(self, average, weights, fraction):
         """The new value of an average that moves by `fraction` towards `weights`."""
@@ -328,7 +332,7 @@ class Averaging(Surface):
         """Settings from which `from_config()` makes the same optimizer, without its state."""
         return {
             "name": self.name,
-            "optimizer": self._serialize(self.optimizer),
+            "optimizer": self._keras.optimizers.serialize(self.optimizer),
             "clipnorm": self.clipnorm,
             "clipvalue": self.clipvalue,
             "global_clipnorm": self.global_clipnorm,
@@ -344,7 +348,7 @@ class Averaging(Surface):
             custom_objects: dict of names and classes that the inner optimizer needs.
         """
         config = dict(config)
-        optimizer = cls._deserialize(config.pop("optimizer"), custom_objects)
+        optimizer = cls._keras.optimizers.deserialize(config.pop("optimizer"), custom_objects)
         return cls(optimizer, **config)
 
 

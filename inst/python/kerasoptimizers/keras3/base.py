@@ -17,6 +17,7 @@ _GRADIENTS = {
 class Base(Surface, keras.optimizers.Optimizer):
     """A Keras 3 optimizer with the methods of the originals."""
 
+    _keras = keras
     _xp = keras.ops
 
     @staticmethod

@@ -35,24 +35,12 @@ class AveragingOptimizer(Averaging, Base):
         return keras.ops.copy(variable)
 
     @staticmethod
-    def _write(variable, value):
-        variable.assign(value)
-
-    @staticmethod
     def _cast(value, dtype):
         return keras.ops.cast(value, dtype)
 
     @staticmethod
     def _number(variable):
         return int(keras.ops.convert_to_numpy(variable))
-
-    @staticmethod
-    def _serialize(optimizer):
-        return keras.optimizers.serialize(optimizer)
-
-    @staticmethod
-    def _deserialize(config, custom_objects):
-        return keras.optimizers.deserialize(config, custom_objects)
 
     def _keras_slot(self, variable, slot_name):
         # Keras 3 keeps no slots; it names such a variable after the weight it belongs to.

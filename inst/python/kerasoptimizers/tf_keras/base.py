@@ -12,6 +12,7 @@ from ..surface import Surface, graph_gradients, require_replica_context
 class Base(Surface, tf_keras.optimizers.Optimizer):
     """A Keras 2 optimizer with the methods of the originals."""
 
+    _keras = tf_keras
     _xp = SimpleNamespace(
         cast=tf.cast,
         clip=tf.clip_by_value,

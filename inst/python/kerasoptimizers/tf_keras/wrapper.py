@@ -38,24 +38,12 @@ class AveragingOptimizer(Averaging, Base):
         return tf.identity(variable)
 
     @staticmethod
-    def _write(variable, value):
-        variable.assign(value)
-
-    @staticmethod
     def _cast(value, dtype):
         return tf.cast(value, dtype)
 
     @staticmethod
     def _number(variable):
         return int(variable.numpy())
-
-    @staticmethod
-    def _serialize(optimizer):
-        return tf_keras.optimizers.serialize(optimizer)
-
-    @staticmethod
-    def _deserialize(config, custom_objects):
-        return tf_keras.optimizers.deserialize(config, custom_objects)
 
     def _keras_slot(self, variable, slot_name):
         if isinstance(self.optimizer, tf_keras.optimizers.legacy.Optimizer):
