@@ -57,22 +57,6 @@ modules <- c(keras3 = "kerasoptimizers.keras3", keras = "kerasoptimizers.tf_kera
 keras_modules <- c(keras3 = "keras", keras = "tf_keras")
 keras_names <- c(keras3 = "Keras 3", keras = "Keras 2")
 
-python_packages <- function(generation = "keras3") {
-  if (generation == "keras") return(c("tf_keras>=2.16", "tensorflow"))
-  backend <- Sys.getenv("KERAS_BACKEND")
-  c("keras>=3.8", if (backend %in% c("jax", "torch")) backend else "tensorflow")
-}
-
-# keras3 and keras have their own say in which Python packages they get.
-declare_python_packages <- function() {
-  if ("py_require" %in% getNamespaceExports("reticulate") &&
-      !reticulate::py_available() &&
-      !any(c("keras3", "keras") %in% loadedNamespaces())) {
-    py_require <- getExportedValue("reticulate", "py_require")
-    py_require(python_packages())
-  }
-}
-
 # What py_register_load_hook() does, which in reticulate 1.28 starts Python. A
 # hook that fails is silent: whoever loads Keras may need nothing of ours.
 on_python_load <- function(module, hook) {
@@ -97,23 +81,6 @@ import_ours <- function(module) {
   reticulate::import_from_path(
     module, path = system.file("python", package = "kerasoptimizers")
   )
-}
-
-import_error <- function(e, generation, call) {
-  needs <- python_packages(generation)
-  if (utils::packageVersion("reticulate") < "1.38") needs <- c(needs, "numpy<2")
-  install <- sprintf("`reticulate::py_install(c(%s))`",
-                     paste0('"', needs, '"', collapse = ", "))
-  if (!reticulate::py_available()) {
-    abort(paste0("Python was not found: install Python 3.10 or newer, then run ",
-                 install, "."), call)
-  }
-  missing <- sub(".*No module named '([^'.]+)'.*", "\\1", conditionMessage(e))
-  if (missing != conditionMessage(e)) {
-    abort(sprintf("The Python package %s is missing from %s: run %s and restart R.",
-                  missing, reticulate::py_exe(), install), call)
-  }
-  python_error(e, call)
 }
 
 # Calls a function or makes an object of a class of ours. Checked arguments come

@@ -13,7 +13,7 @@ test_that("a missing Python is one line with the command that mends it", {
     library(kerasoptimizers)
     cat(conditionMessage(tryCatch(optimizer_swa("sgd"), error = identity)))
   ', env = paste0("RETICULATE_PYTHON=", file.path(tempdir(), "no-python")))
-  expect_match(output, "^Python was not found: .*py_install", all = FALSE)
+  expect_match(output, "^Python was not found: .*install_kerasoptimizers", all = FALSE)
 })
 
 test_that("a Python without Keras is one line with the command that mends it", {
@@ -25,7 +25,7 @@ test_that("a Python without Keras is one line with the command that mends it", {
     library(kerasoptimizers)
     cat(conditionMessage(tryCatch(optimizer_swa("sgd"), error = identity)))
   ', env = paste0("PYTHONPATH=", dir))
-  expect_match(output, "^The Python package keras_is_not_here is missing from .*py_install",
+  expect_match(output, "^The Python package keras_is_not_here is missing from .*install_kerasoptimizers",
                all = FALSE)
 })
 
@@ -68,4 +68,30 @@ test_that("a Python error about an argument is one line, any other stays as it i
   expect_error(call_python(fails(builtins$TypeError)), class = "kerasoptimizers_error")
   other <- expect_error(call_python(fails(builtins$RuntimeError)), "RuntimeError")
   expect_false(inherits(other, "kerasoptimizers_error"))
+})
+
+test_that("install_kerasoptimizers() asks reticulate for what the chosen Keras needs", {
+  output <- run_r('
+    asked <- function(packages, envname, pip, ...) {
+      cat("asked:", setdiff(packages, "numpy<2"), "in", envname, "by", c(pip = pip, ...), "\n")
+    }
+    utils::assignInNamespace("py_install", asked, "reticulate")
+    library(kerasoptimizers)
+    install_kerasoptimizers()
+    install_kerasoptimizers("mine", backend = "jax", method = "virtualenv")
+    install_kerasoptimizers(keras = "keras")
+    for (wrong in list(list(1), list(keras = "keras4"), list(backend = NA))) {
+      cat(conditionMessage(tryCatch(do.call(install_kerasoptimizers, wrong), error = identity)), "\n")
+    }
+    cat("started:", reticulate::py_available())
+  ')
+  expect_identical(trimws(grep("^(asked|`|started)", output, value = TRUE)), c(
+    "asked: keras>=3.8 tensorflow in by TRUE",
+    "asked: keras>=3.8 jax in mine by TRUE virtualenv",
+    "asked: tf_keras>=2.16 tensorflow in by TRUE",
+    "`envname` must be a string, not 1.",
+    '`keras` must be "keras3" or "keras", not "keras4".',
+    '`backend` must be "tensorflow", "jax" or "torch", not NA.',
+    "started: FALSE"
+  ))
 })

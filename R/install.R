@@ -1,0 +1,73 @@
+# What Python needs for this package, and how it gets there.
+
+python_packages <- function(generation = "keras3", backend = Sys.getenv("KERAS_BACKEND")) {
+  if (generation == "keras") return(c("tf_keras>=2.16", "tensorflow"))
+  c("keras>=3.8", if (backend %in% c("jax", "torch")) backend else "tensorflow")
+}
+
+# reticulate 1.41 and newer make a Python with these packages by themselves, in a
+# session that has none. keras3 and keras have their own say in which they get.
+declare_python_packages <- function() {
+  if ("py_require" %in% getNamespaceExports("reticulate") && !reticulate::py_available() &&
+      !any(c("keras3", "keras") %in% loadedNamespaces())) {
+    py_require <- getExportedValue("reticulate", "py_require")
+    py_require(python_packages())
+  }
+}
+
+#' Install the Python packages
+#'
+#' Installs Keras and what it computes with, as the reticulate package installs Python
+#' packages. Use it once, where an error of this package says that something is
+#' missing. You don't need it where reticulate is 1.41 or newer and no Python was
+#' chosen (there a session gets its Python packages by itself), nor where
+#' `keras3::install_keras()` or `keras::install_keras()` were run.
+#'
+#' @param envname Name or path of the Python environment to install into. `NULL`, the
+#'   default, is the one that reticulate uses: a running Python's, else `"r-reticulate"`,
+#'   which is made if need be.
+#' @param keras `"keras3"` for Keras 3 or `"keras"` for Keras 2 (Python's `tf_keras`).
+#' @param backend What Keras 3 computes with: `"tensorflow"`, `"jax"` or `"torch"`. Keras 2
+#'   always uses TensorFlow.
+#' @param ... Further arguments of [reticulate::py_install()].
+#' @returns The names of the packages installed, invisibly.
+#' @section Errors:
+#' An argument that is not as described stops with an error that names it, before
+#' anything is installed.
+#' @references The package keras3 has `install_keras()`, which this function follows.
+#' @seealso [kerasoptimizers-package] for which Keras is used.
+#' @export
+#' @examples
+#' \dontrun{
+#' install_kerasoptimizers()
+#' }
+install_kerasoptimizers <- function(envname = NULL, keras = "keras3", backend = "tensorflow",
+                                    ...) {
+  optional(string, envname)
+  keras <- choice(keras, names(modules))
+  backend <- choice(backend, c("tensorflow", "jax", "torch"))
+  packages <- python_packages(keras, backend)
+  # What older versions of reticulate can't convert.
+  if (utils::packageVersion("reticulate") < "1.38") packages <- c(packages, "numpy<2")
+  reticulate::py_install(packages, envname = envname, pip = TRUE, ...)
+  invisible(packages)
+}
+
+# The one line for a Python, or a package of it, that is not there.
+import_error <- function(e, generation, call) {
+  install <- if (generation == "keras3") {
+    "`install_kerasoptimizers()`"
+  } else {
+    '`install_kerasoptimizers(keras = "keras")`'
+  }
+  if (!reticulate::py_available()) {
+    abort(paste0("Python was not found: install Python 3.10 or newer, then run ",
+                 install, "."), call)
+  }
+  missing <- sub(".*No module named '([^'.]+)'.*", "\\1", conditionMessage(e))
+  if (missing != conditionMessage(e)) {
+    abort(sprintf("The Python package %s is missing from %s: run %s and restart R.",
+                  missing, reticulate::py_exe(), install), call)
+  }
+  python_error(e, call)
+}
