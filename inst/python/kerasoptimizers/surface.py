@@ -2,7 +2,8 @@
 
 The class beside it supplies `_position(variable)`, `_own_slots()` (a name and a
 list of variables by position for each), `_add(name, shape, dtype, initializer,
-beside)`, `_gradients(loss, variables, weight, tape)` and `_graph_gradients(loss,
+beside)`, `_generation` (the Keras it is for, and whose compile() takes it),
+`_gradients(loss, variables, weight, tape)` and `_graph_gradients(loss,
 variables)`.
 """
 
@@ -20,6 +21,10 @@ class VariableList(list):
 
 class Surface:
     """Mixin for an optimizer class of either Keras generation."""
+
+    def __repr__(self):
+        # What Keras's compile() prints of an optimizer that belongs to the other generation.
+        return f"<{type(self).__name__} for {self._generation}>"
 
     def __dir__(self):
         # TensorFlow's checkpoints take whatever lists this name for an optimizer of the old kind.

@@ -18,6 +18,7 @@ class Base(Surface, keras.optimizers.Optimizer):
     """A Keras 3 optimizer with the methods of the originals."""
 
     _keras = keras
+    _generation = "Keras 3 (Python's keras, R's keras3::compile())"
     _xp = keras.ops
 
     @staticmethod

@@ -13,6 +13,7 @@ class Base(Surface, tf_keras.optimizers.Optimizer):
     """A Keras 2 optimizer with the methods of the originals."""
 
     _keras = tf_keras
+    _generation = "Keras 2 (Python's tf_keras, R's keras::compile())"
     _xp = SimpleNamespace(
         cast=tf.cast,
         clip=tf.clip_by_value,
