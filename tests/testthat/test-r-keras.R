@@ -29,7 +29,8 @@ expect_trained <- function(output, keras) {
 for (optimizer in c(
   "optimizer_swa(optimizer_sgd(0.1, momentum = 0.9), start_averaging = 150, average_period = 5)",
   "optimizer_lookahead(optimizer_adam(0.01), sync_period = 7)",
-  "optimizer_ema(optimizer_adam(0.01), average_decay = 0.9)"
+  "optimizer_ema(optimizer_adam(0.01), average_decay = 0.9)",
+  "optimizer_moving_average(optimizer_adam(0.01), average_decay = 0.9)"
 )) {
   name <- sub("\\(.*", "()", optimizer)
 
@@ -118,12 +119,20 @@ callbacks <- '
   cat("trained on weights:", !identical(weights, averages), "\\n")
   update_batch_norm(model, x, verbose = 0)
   cat("good:", accuracy(model) > 0.85, "\\n")
+
+  model <- new_model(optimizer_ema(optimizer_adam(0.01), trainable_weights_only = FALSE))
+  shadow_copy(model$optimizer, model)
+  model |> fit(x, y, epochs = 20, batch_size = 15, verbose = 0)
+  weights <- get_weights(model)
+  assign_average_vars(model)
+  cat("averaged all:", !any(mapply(identical, weights, get_weights(model))), "\\n")
+  cat("good:", accuracy(model) > 0.85, "\\n")
 '
 
 expect_worked <- function(output) {
-  lines <- c(rep("rates: 3", 2), rep("good: TRUE", 2), "recalibrated before: TRUE",
-             "saved the averages: TRUE", "trained on weights: TRUE")
-  said <- trimws(grep("^(rates|good|recalibrated|saved|trained)", output, value = TRUE))
+  lines <- c(rep("rates: 3", 2), rep("good: TRUE", 3), "averaged all: TRUE",
+             "recalibrated before: TRUE", "saved the averages: TRUE", "trained on weights: TRUE")
+  said <- trimws(grep("^(rates|good|averaged|recalibrated|saved|trained)", output, value = TRUE))
   expect_setequal(said, lines)
   expect_length(said, length(lines))
 }
