@@ -2,7 +2,7 @@
 #   PYTHON=/path/to/python3   the Python to make .venv from
 
 .DEFAULT_GOAL := help
-.PHONY: help setup example test check clean
+.PHONY: help setup backends example test check clean
 
 # The package itself, installed where only this checkout looks.
 installed := .R-library/kerasoptimizers/DESCRIPTION
@@ -25,7 +25,11 @@ $(installed): $(sources) | setup
 example: setup $(installed)
 	@tools/with-python.sh Rscript inst/examples/letters.R
 
-test: setup $(installed)
+# What only the tests need, after setup has made .venv.
+backends: setup
+	@tools/backends.sh
+
+test: backends $(installed)
 	@tools/with-python.sh tools/test.sh
 
 check: setup

@@ -75,11 +75,7 @@ if ! venv_is_ready; then
     complete_python
     say "installing the Python packages of requirements.txt in .venv with $python (about 400 MB to fetch)"
     "$python" -m venv --clear .venv
-    if ! .venv/bin/python -m pip --disable-pip-version-check install --quiet --no-deps --requirement requirements.txt >.venv/pip.log 2>&1; then
-        reason=$(grep -m 1 '^ERROR' .venv/pip.log || tail -n 1 .venv/pip.log)
-        # pip calls that, too, a version that it could not find.
-        ! grep -q 'connection broken' .venv/pip.log || reason="the package index could not be reached"
+    reason=$(tools/pip-install.sh --no-deps --requirement requirements.txt) ||
         stop "pip could not install the Python packages of requirements.txt: $reason (all it said is in .venv/pip.log)."
-    fi
     echo "$found" >"$stamp"
 fi

@@ -1,6 +1,10 @@
-"""summary.py PYTEST_STATUS TESTTHAT_STATUS PYTEST_XML TESTTHAT_TSV: what was skipped and why, what failed, and the counts."""
+"""summary.py SUITES: what was skipped and why, what failed, and the counts over all suites.
+
+SUITES has a line "name<tab>exit status<tab>file of results" for each: an .xml file of pytest or a .tsv file of testthat.R.
+"""
 
 import sys
+from collections import Counter
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -20,27 +24,44 @@ def testthat_results(path):
         yield tuple(line.split("\t", 2))
 
 
-def results(suite, status, read, path):
+def results(suite, status, path):
     """The results of one suite; a suite that ended without writing them, or badly without saying where, is one failure."""
+    read = pytest_results if path.suffix == ".xml" else testthat_results
     found = list(read(path)) if path.exists() else []
     if not found or (status != 0 and not any(outcome == "failed" for outcome, _, _ in found)):
-        found.append(("failed", suite, f"ended with status {status} and {len(found)} results"))
-    return [(outcome, f"{suite} {test}", reason) for outcome, test, reason in found]
+        found.append(("failed", "all of it", f"ended with status {status} and {len(found)} results"))
+    return [(outcome, suite, test, reason) for outcome, test, reason in found]
 
 
-def main(pytest_status, testthat_status, pytest_xml, testthat_tsv):
-    everything = [
-        *results("pytest", int(pytest_status), pytest_results, Path(pytest_xml)),
-        *results("testthat", int(testthat_status), testthat_results, Path(testthat_tsv)),
-    ]
+def skips(everything):
+    """One line for each reason: the test, or how many tests of which suites."""
+    by_reason = {}
+    for outcome, suite, test, reason in everything:
+        if outcome == "skipped":
+            by_reason.setdefault(reason, []).append((suite, test))
+    for reason, tests in by_reason.items():
+        if len(tests) == 1:
+            where = f"{tests[0][0]} {tests[0][1]}"
+        else:
+            counts = Counter(suite for suite, _ in tests)
+            where = ", ".join(f"{count} of {suite}" for suite, count in counts.items())
+        yield f"skipped: {where}: {reason}"
+
+
+def main(suites):
+    everything = []
+    for line in Path(suites).read_text(encoding="utf-8").splitlines():
+        suite, status, path = line.split("\t")
+        everything += results(suite, int(status), Path(path))
     count = {"passed": 0, "failed": 0, "skipped": 0}
-    for outcome, _, _ in everything:
+    for outcome, *_ in everything:
         count[outcome] += 1
     print()
-    for outcome in ("skipped", "failed"):
-        for found, test, reason in everything:
-            if found == outcome:
-                print(f"{outcome}: {test}: {reason}")
+    for line in skips(everything):
+        print(line)
+    for outcome, suite, test, reason in everything:
+        if outcome == "failed":
+            print(f"failed: {suite} {test}: {reason}")
     print(", ".join(f"{number} {outcome}" for outcome, number in count.items()))
     return 1 if count["failed"] else 0
 

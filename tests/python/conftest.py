@@ -1,5 +1,7 @@
 import os
 
+import pytest
+
 os.environ.setdefault("KERAS_BACKEND", "tensorflow")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
@@ -10,3 +12,25 @@ if os.environ["KERAS_BACKEND"] == "tensorflow":
     tf.config.set_logical_device_configuration(
         tf.config.list_physical_devices("CPU")[0], [tf.config.LogicalDeviceConfiguration()] * 2
     )
+
+
+def pytest_configure(config):
+    """Refuse to test another Keras than KERASOPTIMIZERS_TEST_KERAS, a version, says."""
+    import keras
+
+    wanted = os.environ.get("KERASOPTIMIZERS_TEST_KERAS", keras.__version__)
+    if keras.__version__ != wanted:
+        pytest.exit(f"Keras {wanted} was to be tested, but {keras.__file__} is {keras.__version__}.", 3)
+
+
+def pytest_report_header():
+    import keras
+
+    return f"Keras {keras.__version__} on {keras.backend.backend()}"
+
+
+def pytest_collection_modifyitems(items):
+    """Skip everything for the reason in KERASOPTIMIZERS_TEST_SKIP, so that it is counted."""
+    reason = os.environ.get("KERASOPTIMIZERS_TEST_SKIP")
+    for item in items if reason else []:
+        item.add_marker(pytest.mark.skip(reason=reason))
