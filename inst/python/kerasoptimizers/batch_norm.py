@@ -29,12 +29,15 @@ def merge(rows):
         Array of shape (3, channels), float64.
     """
     count, mean, variance = np.moveaxis(np.asarray(rows, "float64"), 1, 0)
-    # A group without examples has no mean: 0 / 0.
-    mean, variance = np.where(count > 0, mean, 0), np.where(count > 0, variance, 0)
+    if not np.all(count > 0):
+        # A group without examples has no mean: 0 / 0.
+        mean, variance = np.where(count > 0, mean, 0), np.where(count > 0, variance, 0)
     total = count.sum(axis=0)
     weight = count / np.where(total > 0, total, 1)
-    center = (weight * mean).sum(axis=0)
-    return np.stack([total, center, (weight * (variance + (mean - center) ** 2)).sum(axis=0)])
+    center = np.einsum("gc,gc->c", weight, mean)
+    spread = np.square(mean - center)
+    spread += variance
+    return np.stack([total, center, np.einsum("gc,gc->c", weight, spread)])
 
 
 class Pass:
@@ -51,7 +54,7 @@ class Pass:
     """
 
     #: Results of so many batches wait on the device before they are fetched and merged.
-    _patience = 64
+    _patience = 16
 
     def __init__(self, model):
         self.model = model
@@ -162,9 +165,13 @@ class Pass:
         """Record the moments of inputs `x`; `count` is of all examples if not given."""
         xp, width = self._xp, self._widths[i]
         if count is None:
-            count = xp.full(xp.size(x) // width, width, self._dtype)
+            count = self._full(i, xp.size(x) // width)
         row = [xp.cast(xp.reshape(part, (width,)), self._dtype) for part in (count, mean, variance)]
         self._local.rows.setdefault(i, []).append(row)
+
+    def _full(self, i, value):
+        xp = self._xp
+        return xp.broadcast_to(xp.cast(value, self._dtype), (self._widths[i],))
 
     def _start(self):
         self._local.rows = {}
@@ -176,12 +183,11 @@ class Pass:
         """
         xp, recorded = self._xp, self._local.rows
         self._local.rows = {}
-        empty = [[xp.full(0, width, self._dtype)] * 3 for width in self._widths]
         calls = max([1, *(len(rows) for rows in recorded.values())])
         table = []
         for call in range(calls):
             cells = [
-                recorded[i][call] if call < len(recorded.get(i, ())) else empty[i]
+                recorded[i][call] if call < len(recorded.get(i, ())) else [self._full(i, 0)] * 3
                 for i in range(len(self.layers))
             ]
             table.append(xp.stack([xp.concatenate(parts) for parts in zip(*cells)]))
@@ -209,7 +215,10 @@ class Pass:
     def _fetch(self):
         rows = [self._to_numpy(rows) for rows in self._waiting]
         self._waiting = []
-        self._total = merge(np.concatenate([self._total, *rows]))[np.newaxis]
+        if np.any(self._total[:, 0]):
+            rows.append(self._total)
+        if rows:
+            self._total = merge(np.concatenate(rows))[np.newaxis]
 
     def _to_tensor(self, leaf):
         if leaf is None or self._native(leaf):
@@ -259,7 +268,7 @@ class Pass:
 
     @staticmethod
     def _to_numpy(rows):
-        return np.asarray(rows)
+        return rows.numpy()
 
     # For a callback whose epoch of fit() is the pass.
 

@@ -4,6 +4,7 @@ import inspect
 from types import SimpleNamespace
 
 import keras
+import numpy as np
 
 from .. import batch_norm
 
@@ -67,36 +68,31 @@ class Keras3Pass:
     def _write(variable, value):
         variable.assign(value)
 
-    @staticmethod
-    def _to_numpy(rows):
-        return keras.ops.convert_to_numpy(rows)
 
-
-def _functions(moments, size):
+def _functions(**native):
+    """Functions on tensors: a backend's own where a call of Keras's would cost more than it does."""
     ops = keras.ops
-    return SimpleNamespace(
-        broadcast_to=ops.broadcast_to,
-        cast=ops.cast,
-        concatenate=ops.concatenate,
-        expand_dims=ops.expand_dims,
-        full=lambda value, width, dtype: ops.broadcast_to(ops.cast(value, dtype), (width,)),
-        moments=moments,
-        ones_like=ops.ones_like,
-        reshape=ops.reshape,
-        shape=ops.shape,
-        size=size,
-        stack=ops.stack,
-        sum=lambda x, axes: ops.sum(x, axes, keepdims=True),
-        where=ops.where,
-        zeros_like=ops.zeros_like,
-    )
+    functions = {
+        "broadcast_to": ops.broadcast_to,
+        "cast": ops.cast,
+        "concatenate": ops.concatenate,
+        "expand_dims": ops.expand_dims,
+        "ones_like": ops.ones_like,
+        "reshape": ops.reshape,
+        "shape": ops.shape,
+        "stack": ops.stack,
+        "sum": lambda x, axes: ops.sum(x, axes, keepdims=True),
+        "where": ops.where,
+        "zeros_like": ops.zeros_like,
+    }
+    return SimpleNamespace(**{**functions, **native})
 
 
 def _tensorflow():
     import tensorflow as tf
 
     class TensorFlowPass(Keras3Pass, batch_norm.TensorFlowPass):
-        _xp = _functions(tf.nn.moments, lambda x: tf.size(x, tf.int64))
+        _xp = _functions(moments=tf.nn.moments, size=lambda x: tf.size(x, tf.int64))
 
         def _variables(self):
             model = self.model
@@ -147,16 +143,19 @@ class StatelessPass(Keras3Pass, batch_norm.Pass):
                 y, sample_weight = targets
                 logs = self._update_metrics(x, y, y_pred, sample_weight)
         after = [scope.get_current_value(v) for v in self._state]
-        changed = {i: new for i, (old, new) in enumerate(zip(before, after)) if new is not old}
+        changed = {
+            i: new
+            for i, (old, new) in enumerate(zip(before, after))
+            if new is not old and i not in self._statistics
+        }
         return rows, logs, changed
 
     def __enter__(self):
         # What a step hands to the next: seeds, metrics, and state of other layers.
         model = self.model
+        self._state = model.trainable_variables + model.non_trainable_variables
         statistics = {id(v) for layer in self.layers for v in layer.non_trainable_variables}
-        self._state = model.trainable_variables + [
-            v for v in model.non_trainable_variables if id(v) not in statistics
-        ]
+        self._statistics = {i for i, v in enumerate(self._state) if id(v) in statistics}
         self._metrics = len(self._state)
         if self._with_loss:
             self._state += model.metrics_variables
@@ -169,8 +168,10 @@ def _jax():
 
     class JaxPass(StatelessPass):
         _xp = _functions(
-            lambda x, axes: (jnp.mean(x, tuple(axes)), jnp.var(x, tuple(axes))), lambda x: x.size
+            moments=lambda x, axes: (jnp.mean(x, tuple(axes)), jnp.var(x, tuple(axes))),
+            size=lambda x: x.size,
         )
+        _to_numpy = staticmethod(np.asarray)
 
         def __init__(self, model):
             super().__init__(model)
@@ -229,7 +230,23 @@ def _torch():
         return torch.reshape(mean, variance.shape), variance
 
     class TorchPass(StatelessPass):
-        _xp = _functions(moments, torch.numel)
+        _xp = _functions(
+            cast=lambda x, dtype: x.to(getattr(torch, dtype)),
+            concatenate=torch.cat,
+            moments=moments,
+            reshape=torch.reshape,
+            size=torch.numel,
+            stack=torch.stack,
+        )
+
+        def _full(self, i, value):
+            device = self.layers[i].moving_mean.value.device
+            dtype = getattr(torch, self._dtype)
+            return torch.full((self._widths[i],), value, dtype=dtype, device=device)
+
+        @staticmethod
+        def _to_numpy(rows):
+            return rows.cpu().numpy()
 
         def __enter__(self):
             model = self.model

@@ -21,7 +21,6 @@ class Pass(batch_norm.TensorFlowPass):
         cast=tf.cast,
         concatenate=lambda parts: tf.concat(parts, 0),
         expand_dims=tf.expand_dims,
-        full=lambda value, width, dtype: tf.fill((width,), tf.cast(value, dtype)),
         moments=tf.nn.moments,
         ones_like=tf.ones_like,
         reshape=tf.reshape,
