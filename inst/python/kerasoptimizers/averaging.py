@@ -358,6 +358,12 @@ def averaging_optimizer(model):
     Looks through the `LossScaleOptimizer` that Keras puts around an optimizer
     under mixed precision.
 
+    Args:
+        model: Keras model of either generation.
+
+    Returns:
+        The optimizer, one of this package.
+
     Raises:
         ValueError: if the model was not compiled with an averaging optimizer.
     """
