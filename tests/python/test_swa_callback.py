@@ -50,7 +50,8 @@ def normed(kit, optimizer="sgd", **settings):
     layers = kit.keras.layers
     inner = kit.keras.Sequential([kit.keras.Input((4,)), layers.BatchNormalization()])
     model = kit.keras.Sequential(
-        [kit.keras.Input((5,)), layers.BatchNormalization(), layers.Dense(4), inner, layers.Dense(1)]
+        [kit.keras.Input((5,)), layers.BatchNormalization(), layers.Dense(4)]
+        + [inner, layers.Dense(1)]
     )
     model.compile(optimizer, "mse", **settings)
     return model
@@ -210,7 +211,8 @@ def test_a_train_step_of_its_own(kit):
     layers = kit.keras.layers
     inner = kit.keras.Sequential([kit.keras.Input((4,)), layers.BatchNormalization()])
     model = Net(
-        [kit.keras.Input((5,)), layers.BatchNormalization(), layers.Dense(4), inner, layers.Dense(1)]
+        [kit.keras.Input((5,)), layers.BatchNormalization(), layers.Dense(4)]
+        + [inner, layers.Dense(1)]
     )
     model.compile("adam", "mse")
     history = fit(model, kit.SWACallback(2))
@@ -328,7 +330,8 @@ def test_an_average_that_goes_on(kit):
     whole, part = kit.SWACallback(2), kit.SWACallback(2)
     fit(at_once, whole, epochs=6)
     own = []
-    fit(in_parts, part, at_epoch_end(kit, lambda *_: own.append(values(in_parts.weights))), epochs=3)
+    note = at_epoch_end(kit, lambda *_: own.append(values(in_parts.weights)))
+    fit(in_parts, part, note, epochs=3)
     in_parts.set_weights(own[-1])
     fit(in_parts, part, epochs=6, initial_epoch=3)
     assert part.snapshots == whole.snapshots == 5
@@ -479,7 +482,7 @@ def test_settings_that_do_not_fit_the_training(kit):
     before = values(model.weights)
     for arguments, message in (
         ({"start_epoch": 3}, r"`start_epoch` must be lower than `epochs` \(3\), not 3"),
-        ({"start_epoch": 2, "swa_lr": 0.1}, "`swa_lr` must be at most the optimizer's learning rate"),
+        ({"start_epoch": 2, "swa_lr": 0.1}, "`swa_lr` must be at most the optimizer's learning"),
     ):
         with pytest.raises(ValueError, match=message):
             fit(model, kit.SWACallback(**arguments), epochs=3)

@@ -333,7 +333,7 @@ class TensorFlowPass(Pass):
     def _record(self, *args):
         if not self._tf.executing_eagerly():
             if self._tf.compat.v1.get_default_graph() is not self._graph:
-                # Inside of a loop, a condition or a function of its own: no value gets out of there.
+                # In a loop, a condition or a function of its own: no value gets out of there.
                 self._hidden = True
                 return
         super()._record(*args)
@@ -541,8 +541,8 @@ def recalibrate(pass_type, model, x, batch_size, steps, verbose):
         arguments.refuse("verbose", "'auto', 0, 1 or 2", verbose)
     if not model.built:
         raise ValueError(
-            f"`model` must be built, and '{model.name}' is not: it has no weights yet. Train it, or "
-            "call it on data."
+            f"`model` must be built, and '{model.name}' is not: it has no weights yet. Train it, "
+            "or call it on data."
         )
     if not pass_type.layers_of(model):
         return
@@ -570,7 +570,7 @@ def recalibrate(pass_type, model, x, batch_size, steps, verbose):
 
 
 def _cached(pass_type, model):
-    """A pass over the model; one made before, where it still fits, so that it isn't traced again."""
+    """A pass over the model: one made before, where it still fits, and need not be traced."""
     fresh = pass_type(model)
     fresh.key = (
         pass_type,

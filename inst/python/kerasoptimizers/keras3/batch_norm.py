@@ -70,7 +70,7 @@ class Keras3Pass:
 
 
 def _functions(**native):
-    """Functions on tensors: a backend's own where a call of Keras's would cost more than it does."""
+    """Functions on tensors: a backend's own where a call of Keras's costs more than it does."""
     ops = keras.ops
     functions = {
         "broadcast_to": ops.broadcast_to,
@@ -189,7 +189,7 @@ def _jax():
             def start(variable):
                 if id(variable) not in weights:
                     return variable.value
-                weight = jnp.asarray(weights[id(variable)], variable.dtype)
+                weight = jnp.asarray(weights[id(variable)], variable.value.dtype)
                 return jax.device_put(weight, variable.value.sharding)
 
             self._values = [start(v) for v in self._state]
