@@ -18,7 +18,9 @@ from kerasoptimizers import (
 
 METHODS = [SWA, Lookahead, ExponentialMovingAverage, MovingAverage]
 
-TENSORFLOW = keras.backend.backend() == "tensorflow"
+BACKEND = keras.backend.backend()
+TENSORFLOW = BACKEND == "tensorflow"
+LOSS_SCALE_OUTERMOST = "on JAX a LossScaleOptimizer can only stand outermost"
 each_method = pytest.mark.parametrize("method", METHODS)
 needs_tensorflow = pytest.mark.skipif(
     not TENSORFLOW, reason="sparse gradients (tf.IndexedSlices) exist on TensorFlow only"
@@ -190,6 +192,39 @@ def test_iterations_are_the_inner_optimizers():
     assert int(model.optimizer.iterations) == int(model.optimizer.optimizer.iterations) == 24
     model.optimizer.iterations = 100
     assert int(model.optimizer.optimizer.iterations) == 100
+
+
+@pytest.mark.parametrize(
+    "inner",
+    [
+        lambda: sgd(gradient_accumulation_steps=4),
+        pytest.param(
+            lambda: keras.optimizers.LossScaleOptimizer(sgd()),
+            marks=pytest.mark.skipif(BACKEND == "jax", reason=LOSS_SCALE_OUTERMOST),
+        ),
+        lambda: Lookahead(sgd()),
+    ],
+)
+def test_setting_iterations_reaches_the_optimizer_that_counts(inner):
+    optimizer = SWA(inner())
+    optimizer.iterations = 7
+    assert int(optimizer.iterations) == 7
+
+
+@pytest.mark.skipif(BACKEND != "jax", reason="the limit is JAX's")
+def test_a_loss_scale_inside_is_refused_on_jax():
+    with pytest.raises(ValueError, match="`optimizer` must not be a LossScaleOptimizer on JAX"):
+        SWA(keras.optimizers.LossScaleOptimizer(sgd()))
+
+
+@pytest.mark.skipif(BACKEND == "jax", reason=LOSS_SCALE_OUTERMOST)
+def test_updates_skipped_by_an_inner_loss_scale_do_not_count():
+    model = compiled_model(SWA(keras.optimizers.LossScaleOptimizer(sgd()), average_period=1))
+    x, y = data(32)
+    for i in range(4):
+        model.train_on_batch(np.full_like(x, np.inf) if i == 2 else x, y)
+    assert int(model.optimizer.iterations) == model.optimizer.snapshots == 3
+    assert all(np.isfinite(average).all() for average in averages(model))
 
 
 def test_decay_divides_the_rate_by_one_plus_decay_times_updates():
@@ -578,7 +613,7 @@ def whole(**settings):
     return ExponentialMovingAverage(sgd(), trainable_weights_only=False, **settings)
 
 
-on_jax = keras.backend.backend() == "jax"
+on_jax = BACKEND == "jax"
 needs_live_weights = pytest.mark.skipif(
     on_jax, reason="a compiled JAX step does not show non-trainable weights to an optimizer"
 )
@@ -688,7 +723,7 @@ def test_averaging_optimizer_says_that_a_model_is_not_compiled():
 @each_method
 @pytest.mark.parametrize("settings", [{"jit_compile": True}, {"steps_per_execution": 4}])
 def test_compiled_in_other_ways_training_is_the_same(method, settings):
-    if keras.backend.backend() == "torch":
+    if BACKEND == "torch":
         pytest.skip("Keras has no steps_per_execution on PyTorch, and torch.compile takes minutes")
     plain, _ = train(method(sgd()))
     other, _ = train(method(sgd()), **settings)

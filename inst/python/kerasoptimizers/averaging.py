@@ -110,7 +110,7 @@ class Averaging(Surface):
             return
         variable = self.optimizer.learning_rate
         rate = self._read(variable)
-        updates = self._cast(self._read(self.optimizer.iterations), "float32")
+        updates = self._cast(self._read(self.iterations), "float32")
         self._write(variable, self._cast(rate / (1.0 + self.decay * updates), rate.dtype))
         try:
             yield

@@ -60,16 +60,25 @@ class AveragingOptimizer(Averaging, Base):
     # What Keras asks of an optimizer.
 
     @property
+    def _counting(self):
+        """The optimizer with the count; Keras 3.8's LossScaleOptimizer does not pass it through."""
+        if isinstance(self.optimizer, keras.optimizers.LossScaleOptimizer):
+            return self.optimizer.inner_optimizer
+        return self.optimizer
+
+    @property
     def iterations(self):
-        return super().iterations
+        """How many updates the inner optimizer has made."""
+        return self._counting.iterations
 
     @iterations.setter
     def iterations(self, value):
-        steps = self.optimizer.gradient_accumulation_steps or 1
-        if isinstance(self.optimizer, Averaging):
-            self.optimizer.iterations = value
+        optimizer = self._counting
+        if isinstance(optimizer, Averaging):
+            optimizer.iterations = value
         else:
-            self.optimizer._iterations.assign(keras.ops.convert_to_tensor(value) * steps)
+            steps = optimizer.gradient_accumulation_steps or 1
+            optimizer._iterations.assign(keras.ops.convert_to_tensor(value) * steps)
 
     @property
     def loss_scale_factor(self):
@@ -202,6 +211,12 @@ def _get_optimizer(optimizer):
                 "import from kerasoptimizers.tf_keras."
             )
         arguments.refuse("optimizer", allowed, optimizer)
+    on_jax = keras.backend.backend() == "jax"
+    if on_jax and isinstance(optimizer, keras.optimizers.LossScaleOptimizer):
+        raise ValueError(
+            "`optimizer` must not be a LossScaleOptimizer on JAX, where it can only stand outermost: "
+            "give its inner optimizer, and put the LossScaleOptimizer around the result."
+        )
     return optimizer
 
 

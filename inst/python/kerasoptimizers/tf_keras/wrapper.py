@@ -17,8 +17,6 @@ class AveragingOptimizer(Averaging, Base):
 
     def __init__(self, optimizer, rule, name, **settings):
         optimizer = _get_optimizer(optimizer)
-        # Configurations of Keras 2 carry these two; they say nothing about a wrapper.
-        settings = {k: v for k, v in settings.items() if k not in ("jit_compile", "is_legacy_optimizer")}
         settings = self._check_settings(optimizer, name, settings)
         super().__init__(name=name)
         self._adopt(optimizer, rule, settings)
