@@ -8,23 +8,37 @@ raises the same texts for the same mistakes.
 import math
 import numbers
 
+import numpy as np
 
-def _describe(value):
-    text = repr(value)
-    return text if len(text) <= 60 and "\n" not in text else f"a {type(value).__name__}"
+#: What a 32-bit integer holds: as JAX, PyTorch and R count.
+_LARGEST = 2**31 - 1
+
+
+def describe(value):
+    """A short text for a value, whatever it is."""
+    try:
+        text = repr(value)
+    except Exception:  # of an object's own __repr__(), or an integer of thousands of digits
+        text = ""
+    if 0 < len(text) <= 60 and "\n" not in text:
+        return text
+    name = type(value).__name__
+    return f"an {name}" if name[0] in "aeiouAEIOU" else f"a {name}"
 
 
 def refuse(name, allowed, value):
     """Raise that argument `name` must be `allowed`: TypeError or ValueError by the value's type."""
     number = isinstance(value, numbers.Number) and not isinstance(value, bool)
     error = ValueError if number or isinstance(value, str) else TypeError
-    raise error(f"`{name}` must be {allowed}, not {_describe(value)}.")
+    raise error(f"`{name}` must be {allowed}, not {describe(value)}.")
 
 
 def whole(name, value, minimum):
     """An integer that is at least `minimum`."""
     if isinstance(value, bool) or not isinstance(value, numbers.Integral) or value < minimum:
         refuse(name, f"a whole number >= {minimum}", value)
+    if value > _LARGEST:
+        refuse(name, f"a whole number <= {_LARGEST}", value)
     return int(value)
 
 
@@ -32,7 +46,10 @@ def real(name, value, allowed, accepts):
     """A finite number for which `accepts` holds, as a float."""
     if isinstance(value, bool) or not isinstance(value, numbers.Real):
         refuse(name, allowed, value)
-    number = float(value)
+    try:
+        number = float(value)
+    except OverflowError:
+        number = math.inf
     if not math.isfinite(number) or not accepts(number):
         refuse(name, allowed, value)
     return number
@@ -53,6 +70,86 @@ def not_negative(name, value):
 def flag(name, value):
     if not isinstance(value, bool):
         refuse(name, "True or False", value)
+    return value
+
+
+def choice(name, value, choices):
+    """One of several strings."""
+    if not isinstance(value, str) or value not in choices:
+        words = [repr(word) for word in choices]
+        refuse(name, ", ".join(words[:-1]) + f" or {words[-1]}", value)
+    return value
+
+
+def config(value, *needed):
+    """A configuration, as a dict of its own that holds the needed keys."""
+    if not isinstance(value, dict):
+        refuse("config", "a dict as get_config() returns it", value)
+    for key in needed:
+        if key not in value:
+            raise ValueError(f"`config` must hold `{key}`, as get_config() returns it.")
+    return dict(value)
+
+
+def part(name, value, deserialize, *args):
+    """What a part of a configuration stands for; why it can't be made is one line."""
+    if not isinstance(value, dict) or "class_name" not in value:
+        refuse(name, "a dict as get_config() returns it", value)
+    try:
+        return deserialize(value, *args)
+    except Exception as error:
+        reason = " ".join(f"{type(error).__name__}: {error}".split())
+        raise ValueError(f"`{name}` cannot be made from its configuration: {reason}") from error
+
+
+def variables(name, value, allowed="a list of variables"):
+    """A list of variables, which may be empty."""
+    try:
+        # One variable is no list of them, and to go through it on JAX has no end.
+        listed = [None] if isinstance(value, dict) or is_variable(value) else list(value)
+    except TypeError:
+        listed = [None]
+    if not all(is_variable(element) for element in listed):
+        refuse(name, allowed, value)
+    return listed
+
+
+def is_variable(value):
+    """Whether it is a variable of either Keras generation: tensors can't be assigned to."""
+    return hasattr(value, "assign") and hasattr(value, "trainable")
+
+
+def shape(name, value):
+    """A shape, as a tuple of ints."""
+    try:
+        sizes = tuple(value)
+    except (TypeError, ValueError):  # a TensorFlow shape of unknown rank
+        sizes = (None,)
+    whole_numbers = (isinstance(n, numbers.Integral) and not isinstance(n, bool) for n in sizes)
+    if isinstance(value, dict) or not all(whole_numbers) or not all(n >= 0 for n in sizes):
+        refuse(name, "a tuple of whole numbers >= 0", value)
+    return tuple(int(n) for n in sizes)
+
+
+def array(name, value):
+    """Real numbers as an array; a tensor is left as it is."""
+    try:
+        value = value if hasattr(value, "shape") else np.asarray(value)
+    except ValueError:  # lists of different lengths
+        refuse(name, "arrays of numbers", value)
+    # V: the types that NumPy doesn't know itself, such as bfloat16.
+    if isinstance(value, np.ndarray) and value.dtype.kind not in "biufV":
+        refuse(name, "arrays of numbers", value)
+    return value
+
+
+def rate(value):
+    """A learning rate to set; a schedule, function or tensor is left as it is."""
+    if isinstance(value, np.ndarray) and value.shape == ():
+        value = value.item()
+    unknown = (numbers.Number, str, bytes, list, tuple, dict, np.ndarray, type(None))
+    if isinstance(value, unknown):
+        return not_negative("learning_rate", value)
     return value
 
 

@@ -3,6 +3,10 @@
 `xp` is the namespace of tensor functions: `keras.ops`, or its like for Keras 2.
 """
 
+import numpy as np
+
+from . import arguments
+
 
 def clip(gradients, xp, clipnorm=None, clipvalue=None, global_clipnorm=None):
     """Clip by value, then each gradient by its norm, or all by their common norm.
@@ -73,8 +77,14 @@ def pairs(grads_and_vars):
         listed = [tuple(pair) for pair in grads_and_vars]
     except TypeError:
         listed = [()]
-    if any(len(pair) != 2 or not hasattr(pair[1], "assign") for pair in listed):
+    if any(len(pair) != 2 or not arguments.is_variable(pair[1]) for pair in listed):
         raise TypeError("`grads_and_vars` must be (gradient, variable) pairs.")
+    for gradient, variable in listed:
+        if gradient is not None and not _fits(gradient, variable.shape):
+            raise ValueError(
+                "`grads_and_vars` must hold gradients of the shapes of their variables, not "
+                f"{arguments.describe(gradient)} for a variable of shape {tuple(variable.shape)}."
+            )
     if listed and all(gradient is None for gradient, _ in listed):
         raise ValueError(
             "`grads_and_vars` must hold at least one gradient, not None for every variable."
@@ -82,8 +92,37 @@ def pairs(grads_and_vars):
     return listed
 
 
+def _fits(gradient, shape):
+    if isinstance(gradient, (str, bytes)):
+        return False
+    given = gradient.shape if hasattr(gradient, "shape") else np.shape(gradient)
+    # TensorFlow may not know the shape yet.
+    known = getattr(given, "is_compatible_with", None)
+    return tuple(given) == tuple(shape) if known is None else known(shape)
+
+
+def _require_loss(found, loss):
+    if not found:
+        allowed = "a function without arguments that returns a tensor, or a tensor"
+        arguments.refuse("loss", allowed, loss)
+
+
 # Gradients of a loss: what `minimize()` needs from each backend. `native` gives the backend's own
 # variable, `weight` the gradient of what is minimized with respect to the loss (None: one).
+
+
+def _some_variables(variables):
+    variables = arguments.variables("var_list", variables)
+    if not variables:
+        raise ValueError("`var_list` must hold at least one variable.")
+    return variables
+
+
+def _are_tensors(loss):
+    import tensorflow as tf
+
+    parts = tf.nest.flatten(loss)
+    return bool(parts) and all(tf.is_tensor(part) for part in parts)
 
 
 def with_tensorflow(loss, variables, native, weight, tape):
@@ -94,9 +133,12 @@ def with_tensorflow(loss, variables, native, weight, tape):
             # `variables` may be a function where they come into being with the loss.
             loss = loss()
         variables = variables() if callable(variables) else variables
-    elif tape is None:
-        raise ValueError("`tape` must be the GradientTape that computed `loss`, not None.")
-    variables = list(variables)
+        _require_loss(_are_tensors(loss), loss)
+    else:
+        _require_loss(_are_tensors(loss), loss)
+        if tape is None:
+            raise ValueError("`tape` must be the GradientTape that computed `loss`, not None.")
+    variables = _some_variables(variables)
     return tape.gradient(loss, [native(v) for v in variables], weight), variables
 
 
@@ -104,7 +146,8 @@ def with_torch(loss, variables, native, weight, tape):
     import torch
 
     loss = loss() if callable(loss) else loss
-    variables = list(variables() if callable(variables) else variables)
+    _require_loss(torch.is_tensor(loss), loss)
+    variables = _some_variables(variables() if callable(variables) else variables)
     inputs = [native(variable) for variable in variables]
     return list(torch.autograd.grad(loss, inputs, weight, allow_unused=True)), variables
 
@@ -115,11 +158,13 @@ def with_jax(loss, variables, native, weight, tape):
 
     if not callable(loss):
         raise TypeError("`loss` must be a function without arguments on JAX, not its value.")
-    variables = list(variables() if callable(variables) else variables)
+    variables = _some_variables(variables() if callable(variables) else variables)
 
     def of_values(values):
         with keras.StatelessScope(state_mapping=list(zip(variables, values))):
-            return loss()
+            value = loss()
+            _require_loss(hasattr(value, "dtype"), value)
+            return value
 
     value, pull_back = jax.vjp(of_values, [native(variable) for variable in variables])
     weight = jax.numpy.ones_like(value) if weight is None else jax.numpy.asarray(weight, value.dtype)

@@ -76,9 +76,7 @@ class SWALearningRate:
         self.swa_learning_rate = arguments.not_negative("swa_learning_rate", swa_learning_rate)
         self.start_averaging = arguments.whole("start_averaging", start_averaging, 0)
         self.anneal_updates = optional(_count, "anneal_updates", anneal_updates)
-        if anneal not in _SHAPES:
-            arguments.refuse("anneal", "'cosine' or 'linear'", anneal)
-        self.anneal = anneal
+        self.anneal = arguments.choice("anneal", anneal, _SHAPES)
         self.cycle_updates = optional(
             lambda name, value: arguments.whole(name, value, 2), "cycle_updates", cycle_updates
         )
@@ -132,6 +130,9 @@ class SWALearningRate:
 
     def __call__(self, step):
         xp = self._xp
+        if isinstance(step, (bool, str, bytes, dict, float, type(None))) or callable(step):
+            allowed = "the number of an update, or an array of them"
+            arguments.real("step", step, allowed, lambda x: True)
         # Counted in whole numbers: as a float32 an update number is exact to 16.7 million only.
         update = xp.cast(step, "int32")
         start, length = self._start_annealing, self._anneal_updates
@@ -171,9 +172,12 @@ class SWALearningRate:
     @classmethod
     def from_config(cls, config):
         """Make a schedule from the result of `get_config()`."""
-        config = dict(config)
-        if isinstance(config["initial_learning_rate"], dict):
-            config["initial_learning_rate"] = cls._deserialize(config["initial_learning_rate"])
+        config = arguments.config(config, "initial_learning_rate")
+        initial = config["initial_learning_rate"]
+        if isinstance(initial, dict):
+            config["initial_learning_rate"] = arguments.part(
+                "initial_learning_rate", initial, cls._deserialize
+            )
         return cls(**config)
 
 

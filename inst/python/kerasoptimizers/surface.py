@@ -7,6 +7,9 @@ beside)`, `_generation` (the Keras it is for, and whose compile() takes it),
 variables)`.
 """
 
+import contextlib
+from types import SimpleNamespace
+
 import numpy as np
 
 from . import arguments, gradients
@@ -51,7 +54,12 @@ class Surface:
             ValueError: if number or shapes differ. Nothing is changed then.
         """
         shapes = [tuple(variable.shape) for variable in self.weights]
-        given = [np.shape(weight) for weight in weights]
+        try:
+            weights = list(weights)
+        except TypeError:
+            arguments.refuse("weights", "a list of arrays", weights)
+        weights = [arguments.array("weights", weight) for weight in weights]
+        given = [tuple(weight.shape) for weight in weights]
         if given != shapes:
             raise ValueError(
                 f"`weights` must be arrays of the shapes {shapes}, not of the shapes {given}."
@@ -72,7 +80,35 @@ class Surface:
         Returns:
             The variable.
         """
-        return self._add(arguments.string("name", name), shape, dtype, initializer, None)
+        arguments.string("name", name)
+        shape = arguments.shape("shape", shape)
+        try:
+            dtype = self._dtype(SimpleNamespace(dtype="float32" if dtype is None else dtype))
+        except (TypeError, ValueError):
+            arguments.refuse("dtype", "the name of a type of numbers", dtype)
+        return self._add(name, shape, dtype, self._initializer(initializer), None)
+
+    def _initializer(self, initializer):
+        try:
+            found = self._keras.initializers.get(initializer)
+        except Exception:  # whatever Keras makes of it
+            found = None
+        if found is None:
+            arguments.refuse("initializer", "a Keras initializer or the name of one", initializer)
+        return found
+
+    def _check_store(self, store, variables):
+        """Raise where a file's arrays don't fit the variables, as many of them as there are."""
+        keys, held = [str(i) for i in range(len(variables))], list(store.keys())
+        missing = [key for key in keys if key not in held]
+        if missing:
+            raise ValueError(f"`store` must hold an array named '{missing[0]}', and it has none.")
+        shapes = [tuple(variable.shape) for variable in variables]
+        given = [tuple(np.shape(store[key])) for key in keys]
+        if given != shapes:
+            raise ValueError(
+                f"`store` must hold arrays of the shapes {shapes}, not of the shapes {given}."
+            )
 
     # Slots.
 
@@ -99,13 +135,22 @@ class Surface:
         arguments.string("slot_name", slot_name)
         if slot_name in self._own_slots():
             return self._own_slots()[slot_name][position]
-        added = vars(self).setdefault("_added_slots", {}).setdefault(slot_name, {})
+        added = vars(self).get("_added_slots", {}).get(slot_name, {})
         if position not in added:
             value = None
-            if not isinstance(initializer, str) and not callable(initializer):
-                value, initializer = initializer, "zeros"
-            shape = tuple(var.shape) if shape is None else tuple(shape)
+            shape = arguments.shape("shape", var.shape if shape is None else shape)
+            if isinstance(initializer, (str, dict)) or callable(initializer):
+                initializer = self._initializer(initializer)
+            else:
+                value, initializer = arguments.array("initializer", initializer), "zeros"
+                if tuple(value.shape) != shape:
+                    arguments.refuse(
+                        "initializer",
+                        f"a Keras initializer, the name of one, or an array of shape {shape}",
+                        initializer,
+                    )
             name = getattr(var, "path", var.name).replace("/", "_").replace(":", "_")
+            added = vars(self).setdefault("_added_slots", {}).setdefault(slot_name, {})
             added[position] = self._add(f"{name}_{slot_name}", shape, var.dtype, initializer, var)
             if value is not None:
                 added[position].assign(value)
@@ -127,7 +172,8 @@ class Surface:
             ValueError: if `var` is not one of the optimizer's variables, or
                 there is no such slot.
         """
-        slot = self._find_slot(self._require_position(var), var, slot_name)
+        position = self._require_position(var)
+        slot = self._find_slot(position, var, slot_name) if isinstance(slot_name, str) else None
         if slot is None:
             names = " or ".join(f"'{name}'" for name in self._slots())
             if hasattr(self, "optimizer"):
@@ -146,6 +192,20 @@ class Surface:
 
     def _inner_slot(self, var, slot_name):
         """A slot of the inner optimizer, where there is one."""
+
+    @contextlib.contextmanager
+    def _naming_unknown(self, variables):
+        """Say in one line which variable it is, where Keras meets one that it does not know."""
+        try:
+            yield
+        except Exception:  # in a graph Keras 3.8 fails to write its message
+            for variable in variables or ():
+                if self._position(variable) is None:
+                    raise ValueError(
+                        f"`optimizer` was built for other variables, and not for "
+                        f"{describe(variable)}: give each model an optimizer of its own."
+                    ) from None
+            raise
 
     def _require_position(self, var):
         position = self._position(var)
@@ -178,6 +238,8 @@ class Surface:
         """
         factor = getattr(self, "loss_scale_factor", None)
         grads, variables = self._gradients(loss, var_list, grad_loss, tape)
+        if all(gradient is None for gradient in grads):
+            raise ValueError("`loss` must depend on at least one variable of `var_list`.")
         if factor is not None:
             # apply_gradients() divides by it.
             grads = gradients.scaled(grads, factor)
@@ -197,7 +259,8 @@ class Surface:
             RuntimeError: where Keras has no graph: use `minimize()` there.
             ValueError: if the loss does not depend on one of `params`.
         """
-        grads = self._graph_gradients(loss, list(params))
+        params = arguments.variables("params", params)
+        grads = self._graph_gradients(loss, params)
         for gradient, variable in zip(grads, params):
             if gradient is None:
                 raise ValueError(
@@ -242,4 +305,5 @@ def graph_gradients(loss, variables):
 
 
 def describe(variable):
-    return getattr(variable, "path", None) or getattr(variable, "name", None) or repr(variable)
+    name = getattr(variable, "path", None) or getattr(variable, "name", None)
+    return name if isinstance(name, str) else arguments.describe(variable)
