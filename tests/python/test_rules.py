@@ -8,6 +8,8 @@ from kerasoptimizers.rules import EqualAverage, ExponentialAverage, StepBack
 
 paths = st.lists(st.floats(-1e3, 1e3), min_size=1, max_size=40)
 counts = st.integers(1, 12)
+# As in the originals, a decay is a float32.
+decays = st.floats(0, 1, width=32)
 
 
 def follow(rule, path, average=0.0):
@@ -30,26 +32,26 @@ def test_equal_average_is_the_mean_of_its_snapshots(path, start, period):
         np.testing.assert_allclose(average, expected, rtol=1e-9, atol=1e-9)
 
 
-@given(paths, st.floats(0, 1), st.integers(0, 20), st.booleans(), st.sampled_from([0, 1]))
+@given(paths, decays, st.integers(0, 20), st.booleans(), st.sampled_from([0, 1]))
 def test_exponential_average_weights_the_past_by_the_decays_since(
     path, decay, start, dynamic, first_step
 ):
     averages = follow(ExponentialAverage(decay, start, dynamic, first_step), path, average=2.0)
     weights = [2.0, *path]
-    decays = []
+    passed = []
     for update, average in enumerate(averages):
         since = update + first_step - start
         limit = (1 + since) / (10 + since) if dynamic and since >= 0 else decay
-        decays.append(0.0 if since < 0 else min(decay, limit))
-        shares = [1 - d for d in [0.0, *decays]]
+        passed.append(0.0 if since < 0 else min(decay, limit))
+        shares = [1 - d for d in [0.0, *passed]]
         shares[0] = 1.0
         expected = sum(
-            w * share * np.prod(decays[i:]) for i, (w, share) in enumerate(zip(weights, shares))
+            w * share * np.prod(passed[i:]) for i, (w, share) in enumerate(zip(weights, shares))
         )
         np.testing.assert_allclose(average, expected, rtol=1e-7, atol=1e-7)
 
 
-@given(paths, st.floats(0, 1), counts)
+@given(paths, decays, counts)
 def test_a_longer_period_compounds_the_decay(path, decay, period):
     average = 2.0
     for update in range(period - 1, len(path), period):

@@ -4,7 +4,24 @@
 import SWA` for Keras 2. Neither imports the other.
 """
 
+from typing import TYPE_CHECKING
+
 from .averaging import averaging_optimizer
+
+if TYPE_CHECKING:
+    # What __getattr__() finds, for type checkers and editors.
+    from .keras3 import (
+        LARS,
+        SWA,
+        AverageModelCheckpoint,
+        ExponentialMovingAverage,
+        Lookahead,
+        MovingAverage,
+        SWACallback,
+        SWALearningRate,
+        SwapAverages,
+        update_batch_norm,
+    )
 
 __all__ = [
     "AverageModelCheckpoint",

@@ -9,6 +9,8 @@ through to the inner optimizer, and moving averages in and out of a model.
 import contextlib
 import warnings
 
+import numpy as np
+
 from . import arguments, gradients
 from .surface import Surface, describe
 
@@ -18,14 +20,22 @@ class Averaging(Surface):
 
     The class beside it supplies the primitives: `_read` (an independent copy of
     a variable's value), `_cast`, `_dtype`, `_number` (a variable's value as a
-    Python number), `_native` (the backend's own variable), `_is_variable`,
-    `_keras_slot`, `_add_average`, `_add_counter`, `_own_variables` (those that a
-    file holds for this optimizer itself), `_move_averages`, what `Surface` asks
-    for, `_keras` (the generation's module) and `_xp`: the functions on tensors,
+    NumPy array), `_native` (the backend's own variable), `_keras_slot`,
+    `_add_average`, `_add_counter`, `_own_variables` (those that a file holds for
+    this optimizer itself), `_move_averages`, what `Surface` asks for,
+    `_keras` (the generation's module) and `_xp`: the functions on tensors,
     `keras.ops` or their like.
     """
 
-    _settings = ("sequential_update", "clipnorm", "clipvalue", "global_clipnorm", "decay", "lr")
+    _settings = (
+        "sequential_update",
+        "clipnorm",
+        "clipvalue",
+        "global_clipnorm",
+        "decay",
+        "lr",
+        "check_finite",
+    )
 
     @classmethod
     def _check_settings(cls, optimizer, name, settings):
@@ -51,11 +61,12 @@ class Averaging(Surface):
             checked[setting] = arguments.optional(
                 arguments.not_negative, setting, settings.get(setting)
             )
-            if checked[setting] is not None and not cls._is_variable(optimizer.learning_rate):
+            if checked[setting] is not None and has_schedule(optimizer):
                 raise ValueError(
                     f"`{setting}` cannot be given: the learning rate of the inner optimizer is a "
-                    "schedule or a function, not a number."
+                    "schedule, a function or several, not a number."
                 )
+        checked["check_finite"] = arguments.flag("check_finite", settings.get("check_finite", True))
         if checked["clipnorm"] is not None and checked["global_clipnorm"] is not None:
             raise ValueError("Only one of `clipnorm` and `global_clipnorm` can be given, not both.")
         return checked
@@ -68,10 +79,12 @@ class Averaging(Surface):
         self.clipvalue = settings["clipvalue"]
         self.global_clipnorm = settings["global_clipnorm"]
         self.decay = settings["decay"]
+        self.check_finite = settings["check_finite"]
         self._averages = []
-        self._snapshots = None
+        self._snapshots = self._refused = None
         # Past the tracking of attributes: these variables are the model's, not the optimizer's.
         vars(self).update(_averaged=[], _positions={}, _rounding={}, _swapped=False)
+        vars(self).update(_reported=0)
         if settings["lr"] is not None:
             warnings.warn(
                 "`lr` is deprecated: set `learning_rate` of the inner optimizer.",
@@ -87,6 +100,10 @@ class Averaging(Surface):
         """How many updates the inner optimizer has made."""
         return self.optimizer.iterations
 
+    def _count(self):
+        """The count of updates that the rule goes by."""
+        return self._read(self.iterations)
+
     @property
     def learning_rate(self):
         """The learning rate of the inner optimizer (before `decay`)."""
@@ -94,7 +111,7 @@ class Averaging(Surface):
 
     @learning_rate.setter
     def learning_rate(self, learning_rate):
-        self.optimizer.learning_rate = learning_rate
+        self.optimizer.learning_rate = arguments.rate(learning_rate)
 
     lr = learning_rate
 
@@ -146,6 +163,8 @@ class Averaging(Surface):
         """Create the averages, as copies of the variables."""
         if self._rule.starts_empty:
             self._snapshots = self._add_counter("snapshots")
+        # Updates whose weights were not finite: how many; of the first, which weight and update.
+        self._refused = self._add_counter("refused", (3,))
         self._average_too(variables)
 
     def _require_same_variables(self, known, variables):
@@ -175,6 +194,8 @@ class Averaging(Surface):
 
     def _require_ready(self):
         """Raise where an update could not move every average."""
+        # AutoGraph, in a training loop of one's own, can't transform a docstring alone.
+        return
 
     def shadow_copy(self, model):
         """Create the averages now rather than at the first update.
@@ -184,13 +205,45 @@ class Averaging(Surface):
         Args:
             model: a built model, or a list of its weights.
         """
-        if not hasattr(model, "trainable_variables"):
-            variables = list(model)
-        elif not model.trainable_variables:
+        allowed = "a built model or a list of its weights"
+        try:
+            weights = getattr(model, "trainable_variables", model)
+        except ValueError:  # Keras 2, of a model that is not built
+            weights = []
+        if weights is not model and isinstance(weights, list) and not weights:
             raise ValueError("`model` must be built before its weights can be copied.")
-        else:
-            variables = list(model.trainable_variables)
-        self.build([variable for variable in variables if variable.trainable])
+        variables = arguments.variables("model", model if callable(weights) else weights, allowed)
+        if not variables:
+            arguments.refuse("model", allowed, model)
+        trained = [variable for variable in variables if variable.trainable]
+        for variable in trained if self.has_shadow_copy else ():
+            if self._position(variable) is None:
+                raise ValueError(
+                    "`model` must be the one this optimizer was built for: "
+                    f"{describe(variable)} has no average."
+                )
+        self.build(trained)
+
+    @property
+    def refused(self):
+        """After how many updates the averages did not move because a weight was not finite."""
+        return 0 if self._refused is None else int(self._number(self._refused)[0])
+
+    def warn_of_refusals(self):
+        """Warn, once, if a weight was not finite after an update at which the averages are due.
+
+        Called wherever a user comes by: a compiled training step can't warn. Does nothing else.
+        """
+        if self._reported is None or self.refused <= self._reported:
+            return
+        _, position, update = (int(number) for number in self._number(self._refused))
+        vars(self)["_reported"] = None
+        warnings.warn(
+            f"{self.name} has not taken weights into its averages that are not finite: "
+            f"{describe(self._averaged[position])} was not after update number {update}. The averages "
+            "are those of the updates before and after. (`check_finite` turns this check off.)",
+            stacklevel=3,
+        )
 
     @property
     def has_shadow_copy(self):
@@ -200,6 +253,7 @@ class Averaging(Surface):
     @property
     def has_average(self):
         """Whether the averages hold an average: for SWA, from the first snapshot on."""
+        self.warn_of_refusals()
         return self.has_shadow_copy and (
             self._snapshots is None or self._number(self._snapshots) > 0
         )
@@ -236,7 +290,7 @@ class Averaging(Surface):
                 "now: call swap_weights() first, or keep the model as it is."
             )
         pairs = []
-        for variable in var_list:
+        for variable in arguments.variables("var_list", var_list):
             position = self._position(variable)
             if position is not None:
                 pairs.append((variable, self._averages[position]))
@@ -253,7 +307,10 @@ class Averaging(Surface):
     def swap_weights(self):
         """Exchange weights and averages; a second call restores both bit for bit.
 
-        Between the two calls the model predicts with the averages.
+        Between the two calls the model predicts with the averages. A `.keras` or Keras 3
+        `.weights.h5` file written then says so: the model loaded from it predicts with the
+        averages too, and swaps back. Other formats don't say it: swap back before you save to
+        them, if training is to go on from there.
 
         Raises:
             ValueError: if there is no average yet. Nothing is changed then.
@@ -311,20 +368,40 @@ class Averaging(Surface):
     def save_own_variables(self, store):
         for i, variable in enumerate(self._own_variables):
             store[str(i)] = variable.numpy()
+        if self._swapped:
+            # With what rounding took off, so that the loaded model can be swapped back bit for bit.
+            store["swapped"] = np.array(sorted(self._rounding), "int64")
+            for position, rounding in self._rounding.items():
+                store[f"rounding{position}"] = np.array(rounding)
 
     def load_own_variables(self, store):
+        """Set the variables that a file holds for this optimizer itself.
+
+        Args:
+            store: dict of arrays or HDF5 group, as `save_own_variables()` fills it.
+
+        Raises:
+            TypeError, ValueError: if it holds other arrays. No variable is changed then.
+        """
+        if not hasattr(store, "keys"):
+            arguments.refuse("store", "a dict of arrays or an HDF5 group", store)
         variables = self._own_variables
-        if len(store.keys()) != len(variables):
+        known = [key for key in store.keys() if not key.startswith(("swapped", "rounding"))]
+        if len(known) != len(variables):
             warnings.warn(
                 f"The averages of '{self.name}' were not loaded: it has {len(variables)} variables, "
-                f"the file {len(store.keys())}. Build the optimizer for the saved model's variables "
+                f"the file {len(known)}. Build the optimizer for the saved model's variables "
                 "first.",
                 stacklevel=2,
             )
             return
+        self._check_store(store, variables)
         for i, variable in enumerate(variables):
             variable.assign(store[str(i)])
-        vars(self)["_swapped"] = False
+        swapped = "swapped" in store.keys()
+        positions = [int(position) for position in store["swapped"]] if swapped else []
+        rounding = {p: self._cast(np.array(store[f"rounding{p}"]), "float32") for p in positions}
+        vars(self).update(_swapped=swapped, _rounding=rounding, _reported=self.refused)
 
     # Configuration.
 
@@ -337,6 +414,7 @@ class Averaging(Surface):
             "clipvalue": self.clipvalue,
             "global_clipnorm": self.global_clipnorm,
             "decay": self.decay,
+            "check_finite": self.check_finite,
         }
 
     @classmethod
@@ -347,9 +425,24 @@ class Averaging(Surface):
             config: dict, as `get_config()` returns it.
             custom_objects: dict of names and classes that the inner optimizer needs.
         """
-        config = dict(config)
-        optimizer = cls._keras.optimizers.deserialize(config.pop("optimizer"), custom_objects)
+        config = arguments.config(config, "optimizer")
+        deserialize = cls._keras.optimizers.deserialize
+        optimizer = arguments.part(
+            "optimizer", config.pop("optimizer"), deserialize, custom_objects
+        )
         return cls(optimizer, **config)
+
+
+def has_schedule(optimizer):
+    """Whether the innermost optimizer has a learning rate that can't be set."""
+    for attribute in ("inner_optimizer", "optimizer"):
+        if getattr(optimizer, attribute, None) is not None:
+            return has_schedule(getattr(optimizer, attribute))
+    # Keras's MultiOptimizer has several rates, and none of its own.
+    shown = getattr(optimizer, "learning_rate", None)
+    # A legacy optimizer of Keras 2 shows its schedule.
+    rate = getattr(optimizer, "_learning_rate", shown)
+    return shown is None or (callable(rate) and not hasattr(rate, "assign"))
 
 
 def averaging_optimizer(model):

@@ -16,7 +16,9 @@ _SETTINGS = """**kwargs: settings every averaging optimizer takes.
                 rate is divided by 1 + decay * updates; `lr`: float >= 0,
                 deprecated, sets the inner learning rate; `sequential_update`:
                 bool, accepted for old scripts, both values average after the
-                update.
+                update; `check_finite`: bool, True; averages do not move after an
+                update that leaves a weight which is not finite, and one warning
+                names it, at the end of `fit()` or when the averages are next used.
 
         Raises:
             TypeError, ValueError: in one line, for an argument that is not as
@@ -202,7 +204,8 @@ class ExponentialMovingAverage:
         Args:
             strategy: accepted for old scripts.
         """
-        self._move_averages(self._read(self.iterations) - 1)
+        self._require_average("update_average")
+        self._move_averages(self._count() - 1)
 
     def get_config(self):
         return {
@@ -276,20 +279,5 @@ class MovingAverage:
         }
 
 
-METHODS = (SWA, Lookahead, ExponentialMovingAverage, MovingAverage)
-for _method in METHODS:
-    _method.__doc__ = _method.__doc__.replace("{settings}", _SETTINGS)
-
-
-def join(wrapper, register):
-    """The public classes of a generation: each method, joined to the generation's wrapper."""
-    return {
-        method.__name__: register(
-            type(
-                method.__name__,
-                (method, wrapper),
-                {"__doc__": method.__doc__, "__module__": wrapper.__module__},
-            )
-        )
-        for method in METHODS
-    }
+for _method in (SWA, Lookahead, ExponentialMovingAverage, MovingAverage):
+    _method.__doc__ = (_method.__doc__ or "").replace("{settings}", _SETTINGS)

@@ -4,7 +4,13 @@ Each function applies an optimizer's rule after update number `update`.
 `counted` is None, or says whether the inner optimizer's last call was an update
 at all (it may have skipped it, or only accumulated gradients). One condition
 stands for all variables.
+
+Where the optimizer has `check_finite`, the averages move only if all weights are finite. What tells
+is the sum of each weight, the cheapest to compute: it is finite only if every element is.
+(A sum of finite elements that overflows counts as not finite as well.)
 """
+
+import numpy as np
 
 
 def _due(optimizer, update, counted):
@@ -22,10 +28,30 @@ def _fraction(optimizer, update):
     return optimizer._rule.fraction(number(update), number(snapshots), optimizer._xp)
 
 
+def _refusal(optimizer, update, finite):
+    """What `optimizer._refused` becomes: how many, and of the first one weight and update."""
+    xp, refused = optimizer._xp, optimizer._refused
+
+    def whole(value):
+        return xp.cast(value, refused.dtype)
+
+    count, *first = (refused[i] for i in range(3))
+    now = (xp.argmin(whole(finite)), update)
+    first = [xp.where(count > 0, old, whole(new)) for old, new in zip(first, now)]
+    return xp.stack([count + 1, *first])
+
+
+def _is_large(variable):
+    return variable.shape.num_elements() >= 2**14
+
+
 def with_tensorflow(optimizer, update, counted):
     import tensorflow as tf
 
-    native = optimizer._native
+    native, rule = optimizer._native, optimizer._rule
+    averages = [native(average) for average in optimizer._averages]
+    variables = [native(variable) for variable in optimizer._averaged]
+    compiles = tf.test.is_built_with_xla() and all("CPU" in a.device for a in averages)
 
     def first_replica(strategy, value):
         return None if value is None else strategy.experimental_local_results(value)[0]
@@ -35,82 +61,195 @@ def with_tensorflow(optimizer, update, counted):
         # every replica has counted the same updates.
         update, counted = first_replica(strategy, update), first_replica(strategy, counted)
 
+        def on_each_replica(change, variable, *args):
+            strategy.extended.update(variable, change, args=args, group=False)
+
+        def directly(change, variable, *args):
+            change(variable, *args)
+
+        def change_all(pairs, fraction, change):
+            for average, variable in pairs:
+                change(lambda a, w: a.assign(optimizer._moved(a, w, fraction)), average, variable)
+                if rule.writes_back:
+                    change(lambda w, a: w.assign(tf.cast(a, w.dtype)), variable, average)
+
         def move():
             fraction = _fraction(optimizer, update)
-            for variable, average in zip(optimizer._averaged, optimizer._averages):
-                variable, average = native(variable), native(average)
-                strategy.extended.update(
-                    average,
-                    lambda a, w: a.assign(optimizer._moved(a, w, fraction)),
-                    args=(variable,),
-                    group=False,
-                )
-                if optimizer._rule.writes_back:
-                    strategy.extended.update(
-                        variable,
-                        lambda w, a: w.assign(tf.cast(a, w.dtype)),
-                        args=(average,),
-                        group=False,
-                    )
+            pairs = list(zip(averages, variables))
+            if tf.distribute.has_strategy():
+                change_all(pairs, fraction, on_each_replica)
+            elif tf.executing_eagerly():
+                change_all(pairs, fraction, directly)
+            else:
+                # On CPUs memory is the limit: compiled, large ones take one pass over it instead of
+                # four. Small ones are not worth the time that compiling takes.
+                large: list = []
+                small: list = []
+                for pair in pairs:
+                    (large if compiles and _is_large(pair[0]) else small).append(pair)
+                change_all(small, fraction, directly)
+                if large:
+                    tf.function(
+                        lambda fraction: change_all(large, fraction, directly),
+                        jit_compile=True,
+                        autograph=False,
+                    )(fraction)
             if optimizer._snapshots is not None:
                 optimizer._snapshots.assign_add(1)
 
+        def is_finite(variable):
+            narrow = variable.dtype in (tf.float16, tf.bfloat16)
+            return tf.math.is_finite(
+                tf.reduce_sum(tf.cast(variable, tf.float32) if narrow else variable)
+            )
+
+        def move_if_finite():
+            finite = tf.stack([is_finite(variable) for variable in variables])
+
+            def refuse():
+                optimizer._refused.assign(_refusal(optimizer, update, finite))
+
+            tf.cond(tf.reduce_all(finite), move, refuse)
+
+        when_due = move_if_finite if optimizer.check_finite else move
         due = _due(optimizer, update, counted)
         if due is True:
-            move()
+            when_due()
         else:
-            tf.cond(due, move, lambda: None)
+            tf.cond(due, when_due, lambda: None)
 
     tf.__internal__.distribute.interim.maybe_merge_call(
         in_cross_replica_context, optimizer._distribution_strategy, update, counted
     )
+    if tf.executing_eagerly():
+        optimizer.warn_of_refusals()
 
 
 def with_jax(optimizer, update, counted):
-    # What is assigned in a branch of a condition leaks out of it: branches return values.
-    changed = list(optimizer._averages)
-    if optimizer._rule.writes_back:
-        changed += optimizer._averaged
-    if optimizer._snapshots is not None:
-        changed.append(optimizer._snapshots)
+    import jax
+    import jax.numpy as jnp
+
+    rule = optimizer._rule
+    weights = [variable.value for variable in optimizer._averaged]
+    averages = [average.value for average in optimizer._averages]
+    go = due = _due(optimizer, update, counted)
+
+    def total(w):
+        w = w.astype(jnp.promote_types(w.dtype, "float32"))
+        # On CPUs a product with ones is faster than a sum.
+        return jnp.sum(jnp.tensordot(jnp.ones(w.shape[0], w.dtype), w, 1) if w.ndim else w)
+
+    def are_finite():
+        return jnp.isfinite(jnp.stack([total(w) for w in weights]))
+
+    if optimizer.check_finite:
+        all_are = jnp.ones(len(weights), bool)
+        finite = are_finite() if due is True else jax.lax.cond(due, are_finite, lambda: all_are)
+        go = jnp.all(finite) & due
+        refused = optimizer._refused.value
+        refusal = _refusal(optimizer, update, finite)
+        optimizer._refused.assign(jnp.where(jnp.all(finite), refused, refusal))
+        if not isinstance(refusal, jax.core.Tracer):
+            optimizer.warn_of_refusals()
 
     def moved():
         fraction = _fraction(optimizer, update)
-        averages = [
-            optimizer._moved(average.value, variable.value, fraction)
-            for variable, average in zip(optimizer._averaged, optimizer._averages)
-        ]
-        weights = []
-        if optimizer._rule.writes_back:
+        return [optimizer._moved(a, w, fraction) for a, w in zip(averages, weights)]
+
+    def where_due(new, old):
+        return new if go is True else jnp.where(go, new, old)
+
+    if due is True or rule.writes_back:
+        # One pass together with the inner optimizer's: what a condition returns is copied first.
+        moved_to = [where_due(new, old) for new, old in zip(moved(), averages)]
+    else:
+        # What is assigned in a branch of a condition leaks out of it: branches return values.
+        moved_to = jax.lax.cond(go, moved, lambda: averages)
+    for variable, value in zip(optimizer._averages, moved_to):
+        variable.assign(value)
+    if rule.writes_back:
+        for variable, average, own in zip(optimizer._averaged, moved_to, weights):
             # Two variables that share a buffer can't both be donated: a copy, also where no cast
             # makes one.
-            weights = [
-                optimizer._xp.copy(optimizer._cast(average, variable.dtype))
-                for variable, average in zip(optimizer._averaged, averages)
-            ]
-        snapshots = [] if optimizer._snapshots is None else [optimizer._snapshots.value + 1]
-        return averages + weights + snapshots
+            variable.assign(where_due(jnp.copy(average.astype(own.dtype)), own))
+    if optimizer._snapshots is not None:
+        optimizer._snapshots.assign_add(jnp.asarray(go, optimizer._snapshots.dtype))
 
-    due = _due(optimizer, update, counted)
-    if due is True:
-        values = moved()
-    else:
-        values = optimizer._xp.cond(due, moved, lambda: [variable.value for variable in changed])
-    for variable, value in zip(changed, values):
-        variable.assign(value)
+
+class HostCount:
+    """A count on a PyTorch device, known without asking the device, which would wait for it."""
+
+    def __init__(self):
+        self._seen = None
+
+    def read(self, tensor):
+        """The count; asked for only if something else has written to the tensor."""
+        if self._seen is None or tensor is not self._seen or tensor._version != self._version:
+            self._number = int(tensor)
+        return self._number
+
+    def note(self, tensor, number):
+        """Take note that the tensor holds this number now."""
+        self._seen, self._version, self._number = tensor, tensor._version, number
+
+
+def _is_host(tensor):
+    return tensor.device.type == "cpu"
+
+
+def _host_fraction(optimizer, update):
+    """The fraction as a Python number, computed as the other backends compute it: in float32."""
+
+    def number(value):
+        # Not of no dimensions: NumPy would take these to float64.
+        return None if value is None else np.array([int(value)], "float32")
+
+    snapshots = None if optimizer._snapshots is None else optimizer._snapshots.value
+    fraction = optimizer._rule.fraction(number(update), number(snapshots), np)
+    return np.asarray(fraction).item()
 
 
 def with_torch(optimizer, update, counted):
     import torch
 
-    due = _due(optimizer, update, counted)
-    if due is not True and not bool(due):
+    rule, update = optimizer._rule, int(update)
+    if not _due(optimizer, update, counted):
         return
+    weights = [variable.value for variable in optimizer._averaged]
+    averages = [average.value for average in optimizer._averages]
     with torch.no_grad():
-        fraction = _fraction(optimizer, update)
-        for variable, average in zip(optimizer._averaged, optimizer._averages):
-            average.assign(optimizer._moved(average.value, variable.value, fraction))
-            if optimizer._rule.writes_back:
-                variable.assign(optimizer._cast(average.value, variable.dtype))
+        go = True
+        if optimizer.check_finite:
+            wide = any(w.dtype == torch.float64 for w in weights)
+            dtype = torch.float64 if wide else torch.float32
+            finite = torch.isfinite(torch.stack([torch.sum(w, dtype=dtype) for w in weights]))
+            go = finite.all()
+            # Another device than the host decides for itself: to ask it would be to wait for it.
+            if _is_host(go):
+                go = bool(go)
+            if go is not True:
+                refusal = _refusal(optimizer, update, finite)
+                refused = optimizer._refused
+                refused.assign(refusal if go is False else torch.where(go, refused.value, refusal))
+            if go is False:
+                optimizer.warn_of_refusals()
+                return
+        fraction = _host_fraction(optimizer, update)
+        # Beyond one half, lerp() computes another, less exact formula.
+        if go is True and fraction <= 0.5 and all(w.dtype == a.dtype for w, a in zip(weights, averages)):
+            torch._foreach_lerp_(averages, weights, fraction)
+        else:
+            for average, w in zip(averages, weights):
+                w = w.to(average.dtype)
+                w = w if go is True else torch.where(go, w, average)
+                if fraction == 1.0:
+                    average.copy_(w)
+                else:
+                    average.add_(w - average, alpha=fraction)
+        if rule.writes_back and go is True:
+            torch._foreach_copy_(weights, averages)
+        elif rule.writes_back:
+            for average, w in zip(averages, weights):
+                w.copy_(torch.where(go, average.to(w.dtype), w))
         if optimizer._snapshots is not None:
-            optimizer._snapshots.assign_add(1)
+            optimizer._snapshots.assign_add(torch.as_tensor(go, dtype=torch.int32))

@@ -11,6 +11,8 @@ nor a backend. `update` is the number of the update just taken; the first is 0.
 
 from dataclasses import dataclass
 
+import numpy as np
+
 
 @dataclass(frozen=True)
 class Rule:
@@ -29,6 +31,10 @@ class Rule:
     def due(self, update):
         """Whether the average moves after update number `update`."""
         return True
+
+    def next_due(self, update):
+        """The number, a Python int, of the first update from `update` on after which it is due."""
+        return update
 
     def fraction(self, update, snapshots, xp):
         """The fraction, from 0 to 1, by which the average moves.
@@ -51,8 +57,12 @@ class EqualAverage(Rule):
 
     def due(self, update):
         if self.period == 1:
-            return update >= self.start
+            return True if self.start == 0 else update >= self.start
         return (update >= self.start) & ((update - self.start) % self.period == 0)
+
+    def next_due(self, update):
+        since = max(update - self.start, 0)
+        return self.start + -(-since // self.period) * self.period
 
     def fraction(self, update, snapshots, xp):
         return 1.0 / (snapshots + 1.0)
@@ -69,6 +79,9 @@ class StepBack(Rule):
 
     def due(self, update):
         return True if self.period == 1 else (update + 1) % self.period == 0
+
+    def next_due(self, update):
+        return update + -(update + 1) % self.period
 
     def fraction(self, update, snapshots, xp):
         return self.step_size
@@ -91,15 +104,19 @@ class ExponentialAverage(Rule):
     period: int = 1
 
     @property
-    def replaces(self):
-        return self.start > self.first_step
+    def replaces(self):  # type: ignore[override]
+        return self.start > self.first_step or self.decay == 0
 
     def due(self, update):
         return True if self.period == 1 else (update + 1) % self.period == 0
 
+    def next_due(self, update):
+        return update + -(update + 1) % self.period
+
     def fraction(self, update, snapshots, xp):
         step = update + (self.first_step - self.start)
-        decay = self.decay
+        # In the originals the decay is a float32.
+        decay = float(np.float32(self.decay))
         if self.dynamic:
             since = xp.maximum(step, 0.0)
             decay = xp.minimum(decay, (1.0 + since) / (10.0 + since))

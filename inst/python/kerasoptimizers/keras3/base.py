@@ -67,6 +67,15 @@ class Base(Surface, keras.optimizers.Optimizer):
             return 1
         return self._distribution_strategy.num_replicas_in_sync
 
+    def _clip_over_replicas(self, clip, grads, variables):
+        """`clip(grads)`, or what amounts to it on several replicas, over which Keras 3 will sum."""
+        replicas = self._replicas()
+        if replicas == 1 or not (self.clipnorm or self.clipvalue or self.global_clipnorm):
+            return clip(grads)
+        # What is limited is the gradient of all replicas.
+        summed = self._all_reduce_sum_gradients(zip(grads, variables))
+        return gradients.scaled(clip([gradient for gradient, _ in summed]), 1.0 / replicas)
+
     def _gradients(self, loss, variables, weight, tape):
         compute = _GRADIENTS[keras.backend.backend()]
         return compute(loss, variables, self._native, weight, tape)

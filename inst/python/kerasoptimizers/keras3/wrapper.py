@@ -2,7 +2,7 @@
 
 import keras
 
-from .. import arguments, gradients, moving
+from .. import arguments, moving
 from ..averaging import Averaging
 from ..surface import VariableList
 from .base import Base
@@ -23,12 +23,9 @@ class AveragingOptimizer(Averaging, Base):
         settings = self._check_settings(optimizer, name, settings)
         super().__init__(learning_rate=0.0, name=name)
         self._adopt(optimizer, rule, settings)
+        object.__setattr__(self, "_host_count", moving.HostCount())
 
     # Primitives for the shared part.
-
-    @staticmethod
-    def _is_variable(value):
-        return isinstance(value, keras.Variable)
 
     @staticmethod
     def _read(variable):
@@ -40,7 +37,7 @@ class AveragingOptimizer(Averaging, Base):
 
     @staticmethod
     def _number(variable):
-        return int(keras.ops.convert_to_numpy(variable))
+        return keras.ops.convert_to_numpy(variable)
 
     def _keras_slot(self, variable, slot_name):
         # Keras 3 keeps no slots; it names such a variable after the weight it belongs to.
@@ -60,25 +57,15 @@ class AveragingOptimizer(Averaging, Base):
     # What Keras asks of an optimizer.
 
     @property
-    def _counting(self):
-        """The optimizer with the count; Keras 3.8's LossScaleOptimizer does not pass it through."""
-        if isinstance(self.optimizer, keras.optimizers.LossScaleOptimizer):
-            return self.optimizer.inner_optimizer
-        return self.optimizer
-
-    @property
     def iterations(self):
         """How many updates the inner optimizer has made."""
-        return self._counting.iterations
+        return _counting(self.optimizer).iterations
 
     @iterations.setter
     def iterations(self, value):
-        optimizer = self._counting
-        if isinstance(optimizer, Averaging):
-            optimizer.iterations = value
-        else:
-            steps = optimizer.gradient_accumulation_steps or 1
-            optimizer._iterations.assign(keras.ops.convert_to_tensor(value) * steps)
+        for part in _parts(self.optimizer):
+            steps = _calls_per_update(part)
+            part._iterations.assign(keras.ops.convert_to_tensor(value) * steps)
 
     @property
     def loss_scale_factor(self):
@@ -88,8 +75,22 @@ class AveragingOptimizer(Averaging, Base):
     @loss_scale_factor.setter
     def loss_scale_factor(self, factor):
         # The base class sets it before there is an inner optimizer.
-        if "optimizer" in self.__dict__:
-            self.optimizer.loss_scale_factor = factor
+        if "optimizer" not in self.__dict__:
+            return
+        if isinstance(self.optimizer, keras.optimizers.LossScaleOptimizer):
+            # A second one, around this optimizer, takes the factor away from the one inside of it.
+            raise ValueError(
+                "`optimizer` must not hold a LossScaleOptimizer where another stands around it (under "
+                "mixed_float16 Keras puts one there): give the optimizer that is in it."
+            )
+        self.optimizer.loss_scale_factor = factor
+
+    def __setattr__(self, name, value):
+        if name == "loss_scale_factor":
+            # On TensorFlow Keras would not ask the property where the value is the same.
+            object.__setattr__(self, name, value)
+        else:
+            super().__setattr__(name, value)
 
     def scale_loss(self, loss):
         return self.optimizer.scale_loss(loss)
@@ -113,7 +114,7 @@ class AveragingOptimizer(Averaging, Base):
         Raises:
             ValueError: if the inner optimizer was built for other variables.
         """
-        variables = list(variables)
+        variables = arguments.variables("variables", variables)
         if self.built or not variables:
             return
         if self.optimizer.built:
@@ -123,9 +124,13 @@ class AveragingOptimizer(Averaging, Base):
         super().build(variables)
         self._create_averages(variables)
 
-    def _add_counter(self, name):
+    def _add_counter(self, name, shape=()):
         return self.add_variable(
-            shape=(), dtype="int", initializer="zeros", aggregation="only_first_replica", name=name
+            shape=shape,
+            dtype="int",
+            initializer="zeros",
+            aggregation="only_first_replica",
+            name=name,
         )
 
     def _add_average(self, variable):
@@ -156,25 +161,25 @@ class AveragingOptimizer(Averaging, Base):
                     with keras.name_scope(self.name, caller=self):
                         self.build(trainable_variables)
         self._require_ready()
-        always = _counts_every_call(self.optimizer)
-        before = None if always else self._read(self.iterations)
-        with self._decayed_learning_rate():
-            clipped = self._clip_over_replicas(grads, trainable_variables)
+        before = self._read_count()
+        with self._decayed_learning_rate(), self._naming_unknown(trainable_variables):
+            variables = trainable_variables or self._trainable_variables
+            clipped = self._clip_over_replicas(self._clip, grads, variables)
             self.optimizer.apply(clipped, trainable_variables)
-        after = self._read(self.iterations)
-        if always:
-            self._move_averages(after - 1)
+        if _counts_every_call(self.optimizer):
+            self._note_count(before + 1)
+            self._move_averages(before)
         else:
-            self._move_averages(before, counted=after > before)
+            self._move_averages(before, counted=self._read_count() > before)
 
-    def _clip_over_replicas(self, grads, variables):
-        replicas = self._replicas()
-        if replicas == 1 or not (self.clipnorm or self.clipvalue or self.global_clipnorm):
-            return self._clip(grads)
-        # What is limited is the gradient of all replicas. Keras 3 will sum over them again.
-        variables = self._trainable_variables if variables is None else variables
-        summed = self._all_reduce_sum_gradients(zip(grads, variables))
-        return gradients.scaled(self._clip([gradient for gradient, _ in summed]), 1.0 / replicas)
+    def _read_count(self):
+        if keras.backend.backend() == "torch":
+            return self._host_count.read(self._native(self.iterations))
+        return self._read(self.iterations)
+
+    def _note_count(self, count):
+        if keras.backend.backend() == "torch":
+            self._host_count.note(self._native(self.iterations), count)
 
     def _move_averages(self, update, counted=None):
         _MOVERS[keras.backend.backend()](self, update, counted)
@@ -186,6 +191,7 @@ class AveragingOptimizer(Averaging, Base):
 
     def finalize_variable_values(self, var_list):
         # An inner `use_ema` ends training here; averages of ours are put in only when asked.
+        self.warn_of_refusals()
         self.optimizer.finalize_variable_values(var_list)
 
 
@@ -202,7 +208,7 @@ def _get_optimizer(optimizer):
     if isinstance(optimizer, str):
         try:
             return keras.optimizers.get(optimizer)
-        except ValueError:
+        except Exception:  # also of a class that can't be made from its name alone
             arguments.refuse("optimizer", allowed, optimizer)
     if not isinstance(optimizer, keras.optimizers.Optimizer):
         if type(optimizer).__module__.partition(".")[0] == "tf_keras":
@@ -220,6 +226,35 @@ def _get_optimizer(optimizer):
     return optimizer
 
 
+# Keras's optimizer made of others, each for some of the variables; Keras 3.8 has none.
+_MULTI_OPTIMIZER = getattr(keras.optimizers, "MultiOptimizer", ())
+
+
+def _parts(optimizer):
+    """The optimizers that take the steps: one, beneath any wrappers, or those of a MultiOptimizer."""
+    if isinstance(optimizer, Averaging):
+        return _parts(optimizer.optimizer)
+    if isinstance(optimizer, keras.optimizers.LossScaleOptimizer):
+        return _parts(optimizer.inner_optimizer)
+    if isinstance(optimizer, _MULTI_OPTIMIZER):
+        return [part for inner in optimizer.optimizers for part in _parts(inner)]
+    return [optimizer]
+
+
+def _calls_per_update(optimizer):
+    return optimizer.gradient_accumulation_steps or 1
+
+
+def _counting(optimizer):
+    """The part whose count is the number of updates: the one that updates most often."""
+    # A part without variables is never built. One that a function gives is not known before.
+    return min(
+        _parts(optimizer),
+        key=lambda part: (not part.built, _calls_per_update(part)),
+        default=optimizer,
+    )
+
+
 def _counts_every_call(optimizer):
     """Whether each call of the optimizer's `apply()` is an update.
 
@@ -230,4 +265,4 @@ def _counts_every_call(optimizer):
         return _counts_every_call(optimizer.optimizer)
     if isinstance(optimizer, keras.optimizers.LossScaleOptimizer):
         return False
-    return not optimizer.gradient_accumulation_steps
+    return _calls_per_update(_counting(optimizer)) == 1

@@ -15,6 +15,7 @@ class Base(Surface, tf_keras.optimizers.Optimizer):
     _keras = tf_keras
     _generation = "Keras 2 (Python's tf_keras, R's keras::compile())"
     _xp = SimpleNamespace(
+        argmin=tf.argmin,
         cast=tf.cast,
         clip=tf.clip_by_value,
         cos=tf.cos,
@@ -22,6 +23,7 @@ class Base(Surface, tf_keras.optimizers.Optimizer):
         minimum=tf.minimum,
         sqrt=tf.sqrt,
         square=tf.square,
+        stack=tf.stack,
         sum=tf.reduce_sum,
         where=tf.where,
     )
@@ -82,7 +84,8 @@ class Base(Surface, tf_keras.optimizers.Optimizer):
             return self.iterations
         require_replica_context()
         skip = skip_gradients_aggregation or not experimental_aggregate_gradients
-        return self._apply_pairs(pairs, name, skip)
+        with self._naming_unknown([variable for _, variable in pairs]):
+            return self._apply_pairs(pairs, name, skip)
 
     def _apply_pairs(self, pairs, name, skip_gradients_aggregation):
         return super().apply_gradients(
