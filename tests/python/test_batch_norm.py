@@ -10,9 +10,9 @@ import textwrap
 import keras
 import numpy as np
 import pytest
-from generations import GENERATIONS, Generation
 
 import kerasoptimizers
+from generations import GENERATIONS, Generation
 
 RANDOM = np.random.default_rng(0)
 # 103 examples in batches of 16: the last one has 7.

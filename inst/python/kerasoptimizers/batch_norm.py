@@ -28,16 +28,18 @@ def merge(rows):
     Returns:
         Array of shape (3, channels), float64.
     """
-    count, mean, variance = np.moveaxis(np.asarray(rows, "float64"), 1, 0)
+    # In place where possible: what this takes is the time that memory takes.
+    count, mean, variance = (np.array(part, "float64") for part in np.moveaxis(rows, 1, 0))
     if not np.all(count > 0):
         # A group without examples has no mean: 0 / 0.
-        mean, variance = np.where(count > 0, mean, 0), np.where(count > 0, variance, 0)
+        mean[count == 0] = variance[count == 0] = 0
     total = count.sum(axis=0)
-    weight = count / np.where(total > 0, total, 1)
-    center = np.einsum("gc,gc->c", weight, mean)
-    spread = np.square(mean - center)
-    spread += variance
-    return np.stack([total, center, np.einsum("gc,gc->c", weight, spread)])
+    count /= np.where(total > 0, total, 1)
+    center = np.einsum("gc,gc->c", count, mean)
+    mean -= center
+    mean *= mean
+    variance += mean
+    return np.stack([total, center, np.einsum("gc,gc->c", count, variance)])
 
 
 class Pass:
@@ -120,7 +122,7 @@ class Pass:
                     layer.renorm = True
 
     #: Methods of the layers that compute moments, where they can be watched.
-    _inner = ()
+    _inner: tuple[str, ...] = ()
 
     def _watched(self, i, layer):
         """Methods of a layer that do the same and report the moments: name and function."""
@@ -163,15 +165,21 @@ class Pass:
 
     def _record(self, i, x, mean, variance, count=None):
         """Record the moments of inputs `x`; `count` is of all examples if not given."""
-        xp, width = self._xp, self._widths[i]
         if count is None:
-            count = self._full(i, xp.size(x) // width)
-        row = [xp.cast(xp.reshape(part, (width,)), self._dtype) for part in (count, mean, variance)]
-        self._local.rows.setdefault(i, []).append(row)
+            count = self._xp.size(x) // self._widths[i]
+        self._local.rows.setdefault(i, []).append((count, mean, variance))
 
     def _full(self, i, value):
         xp = self._xp
         return xp.broadcast_to(xp.cast(value, self._dtype), (self._widths[i],))
+
+    def _flat(self, i, part):
+        """One of the moments of a layer, or its number of examples, as a vector of its channels."""
+        rank = len(getattr(part, "shape", ()))
+        if rank == 0:
+            return self._full(i, part)
+        part = self._xp.cast(part, self._dtype)
+        return part if rank == 1 else self._xp.reshape(part, (self._widths[i],))
 
     def _start(self):
         self._local.rows = {}
@@ -181,17 +189,18 @@ class Pass:
 
         A layer used several times in a step has several rows.
         """
-        xp, recorded = self._xp, self._local.rows
+        recorded = self._local.rows
         self._local.rows = {}
         calls = max([1, *(len(rows) for rows in recorded.values())])
-        table = []
+        parts = []
         for call in range(calls):
             cells = [
-                recorded[i][call] if call < len(recorded.get(i, ())) else [self._full(i, 0)] * 3
+                recorded[i][call] if call < len(recorded.get(i, ())) else (0, 0, 0)
                 for i in range(len(self.layers))
             ]
-            table.append(xp.stack([xp.concatenate(parts) for parts in zip(*cells)]))
-        return xp.stack(table)
+            parts += [self._flat(i, part) for row in zip(*cells) for i, part in enumerate(row)]
+        rows = self._xp.concatenate(parts)
+        return self._xp.reshape(rows, (calls, 3, sum(self._widths)))
 
     # The steps.
 
@@ -252,8 +261,9 @@ class Pass:
             if not np.any(count > 0):
                 continue
             deviation = np.sqrt(variance + layer.epsilon)
+            every = np.all(count > 0)
             values += [
-                (variable, np.where(count > 0, value, self._read(variable)))
+                (variable, value if every else np.where(count > 0, value, self._read(variable)))
                 for variable, value in (
                     (layer.moving_mean, mean),
                     (layer.moving_variance, variance),
@@ -274,6 +284,8 @@ class Pass:
 
     def in_fit(self, weights):
         """Prepare for steps of the model's fit(): on all of its replicas, with metrics.
+
+        Between the steps the model holds its own values, whatever happens there.
 
         Args:
             weights: list of (variable, array), the values to run with; the model keeps its own.
@@ -313,22 +325,46 @@ class TensorFlowPass(Pass):
         self._eager = bool(model.run_eagerly)
         self._compiled = {}
         self._graph = None
+        self._exchange = None
 
     def in_fit(self, weights):
         super().in_fit(weights)
         self._strategy = self.model.distribute_strategy
 
+        def exchange(values):
+            before = [variable.read_value() for variable, _ in self._saved]
+            for (variable, _), value in zip(self._saved, values):
+                variable.assign(value)
+            return before
+
+        # One call, which no interrupt divides.
+        self._exchange = self._tf.function(exchange, autograph=False)
+
     def __enter__(self):
         variables = {id(v): v for v in self._variables()}
         self._saved = [(v, v.read_value()) for v in variables.values()]
         assign_all(self._weights, self)
+        if self._exchange is not None:
+            self._leave_model()
         return super().__enter__()
 
     def __exit__(self, *error):
         saved, self._saved = self._saved, ()
         for variable, value in saved:
-            variable.assign(value)
+            variable.assign(value, read_value=False)
         return super().__exit__(*error)
+
+    def _leave_model(self):
+        self._values = self._exchange([value for _, value in self._saved])
+
+    @contextlib.contextmanager
+    def _in_model(self):
+        """While it lasts, the model holds the values of the pass."""
+        try:
+            self._exchange(self._values)
+            yield
+        finally:
+            self._leave_model()
 
     def _record(self, *args):
         if not self._tf.executing_eagerly():
@@ -401,8 +437,10 @@ class TensorFlowPass(Pass):
         return 1
 
     def train_function(self, iterator):
-        for data in self._next(iterator, self._steps_per_execution()):
-            self._keep(self._step(data, self._with_loss))
+        batches = self._next(iterator, self._steps_per_execution())
+        with self._in_model():
+            for data in batches:
+                self._keep(self._step(data, self._with_loss))
         return self.model.get_metrics_result() if self._with_loss else {}
 
 
@@ -499,13 +537,15 @@ def _slices(x, batch_size, steps, name):
             + " and ".join(str(size) for size in sizes)
             + "."
         )
+    if sizes == [0]:
+        raise ValueError(f"`{name}` must hold at least one example.")
     x = map_leaves(lambda a: a.to_numpy() if hasattr(a, "to_numpy") else a, x)
     starts = range(0, sizes[0], batch_size)[:steps]
 
     def slices():
         for start in starts:
             stop = start + batch_size
-            yield map_leaves(lambda a: None if a is None else a[start:stop], x)
+            yield map_leaves(lambda a: None if a is None else a[start:stop], x)  # noqa: B023
 
     return len(starts), slices()
 

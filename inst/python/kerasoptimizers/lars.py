@@ -142,6 +142,7 @@ class LARS:
 
     @learning_rate.setter
     def learning_rate(self, learning_rate):
+        learning_rate = arguments.rate(learning_rate)
         if callable(self._learning_rate) and not callable(learning_rate):
             raise TypeError(
                 "`learning_rate` cannot be set to a number: this optimizer was made with a "
@@ -187,25 +188,52 @@ class LARS:
             grads, self._xp, self.clipnorm, self.clipvalue, self.global_clipnorm
         )
 
+    def _decayed(self, learning_rate, dtype):
+        rate = self._xp.cast(learning_rate, dtype)
+        if self.decay:
+            rate = rate / (1.0 + self.decay * self._xp.cast(self.iterations, dtype))
+        return rate
+
+    def _weight_decay_of(self, variable):
+        used = self.weight_decay_rate and self._use_weight_decay(variable)
+        return self.weight_decay_rate if used else 0.0
+
     def _moved(self, variable, gradient, momentum, learning_rate):
         """New values of a variable and its momentum, in the momentum's dtype."""
         cast, dtype = self._xp.cast, momentum.dtype
         weights, gradient = cast(variable, dtype), cast(dense(gradient, variable), dtype)
-        momentum, rate = cast(momentum, dtype), cast(learning_rate, dtype)
-        if self.decay:
-            rate = rate / (1.0 + self.decay * cast(self.iterations, dtype))
-        if self.weight_decay_rate and self._use_weight_decay(variable):
-            gradient = gradient + self.weight_decay_rate * weights
+        momentum, rate = cast(momentum, dtype), self._decayed(learning_rate, dtype)
+        weight_decay = self._weight_decay_of(variable)
+        if weight_decay:
+            gradient = gradient + weight_decay * weights
 
         def scaled(direction):
             if not self._adapts[self._position(variable)]:
                 return rate * direction
-            return rate * trust_ratio(weights, direction, self.eeta, self._xp) * direction
+            size, length = _norm(weights, self._xp), _norm(direction, self._xp)
+            return rate * trust_ratio(size, length, self.eeta, self._xp) * direction
 
         push = scaled(gradient) if self.classic_momentum else gradient
         momentum = self.momentum * momentum + push
         step = self.momentum * momentum + push if self.nesterov else momentum
         return weights - (step if self.classic_momentum else scaled(step)), momentum
+
+    # Saving.
+
+    def load_own_variables(self, store):
+        """Set the variables that a file holds for this optimizer.
+
+        Args:
+            store: dict of arrays or HDF5 group, as `save_own_variables()` fills it.
+
+        Raises:
+            TypeError, ValueError: if it holds other arrays. No variable is changed then.
+        """
+        if not hasattr(store, "keys"):
+            arguments.refuse("store", "a dict of arrays or an HDF5 group", store)
+        if len(store.keys()) == len(self.variables):
+            self._check_store(store, self.variables)
+        super().load_own_variables(store)
 
     # Configuration.
 
@@ -233,12 +261,16 @@ class LARS:
             custom_objects: dict of names and classes or functions that a schedule or function
                 given as `learning_rate` needs.
         """
-        return super().from_config(dict(config), custom_objects=custom_objects)
+        config = arguments.config(config)
+        if isinstance(config.get("learning_rate"), dict):
+            config["learning_rate"] = arguments.part(
+                "learning_rate", config["learning_rate"], cls._deserialize, custom_objects
+            )
+        return super().from_config(config, custom_objects=custom_objects)
 
 
-def trust_ratio(weights, direction, eeta, xp):
-    """eeta * norm(weights) / norm(direction), or 1 where one of the norms is zero."""
-    size, length = _norm(weights, xp), _norm(direction, xp)
+def trust_ratio(size, length, eeta, xp):
+    """eeta * size / length, norms of weights and direction, or 1 where one of them is zero."""
     # No division by zero even where its result would not be used: debuggers of NaN look there too.
     ratio = eeta * size / xp.where(length > 0, length, 1.0)
     return xp.where((size > 0) & (length > 0), ratio, 1.0)
@@ -246,6 +278,82 @@ def trust_ratio(weights, direction, eeta, xp):
 
 def _norm(values, xp):
     return xp.sqrt(xp.sum(xp.square(values)))
+
+
+def move_with_torch(optimizer, weights, grads, momentums, decays, adapts, rate):
+    """What `LARS._moved()` computes, for many tensors of PyTorch at once and in place.
+
+    Nothing waits for the device: the rates of the layers stay there. But for the sum that
+    Nesterov momentum of gradients needs, no copy of all weights is made.
+
+    Args:
+        optimizer: the optimizer with the settings.
+        weights, grads, momentums: lists of tensors, all of one dtype and on one device.
+        decays: list of float, the weight decay of each.
+        adapts: list of bool, whether each has a trust ratio.
+        rate: tensor, the learning rate.
+    """
+    import torch
+
+    decayed = [i for i, decay in enumerate(decays) if decay]
+    adapted = [i for i, adapt in enumerate(adapts) if adapt]
+
+    def rates(norms):
+        """The rate of each tensor times its trust ratio, from the norms of the adapted ones."""
+        found = [rate] * len(weights)
+        if adapted:
+            sizes = torch.stack(torch._foreach_norm([weights[i] for i in adapted]))
+            ratios = trust_ratio(sizes, torch.stack(norms), optimizer.eeta, torch)
+            for i, scaled in zip(adapted, (rate * ratios).unbind(), strict=True):
+                found[i] = scaled
+        return found
+
+    def norms_of_gradients():
+        """Norms of the adapted gradients, each with its weight decay."""
+        # Sums are made one after the other in one place, not in memory for all of them.
+        room = grads[0].new_empty(max((grads[i].numel() for i in decayed), default=0))
+        plain = [grads[i] for i in adapted if not decays[i]]
+        plain = iter(torch._foreach_norm(plain) if plain else ())
+
+        def norm(i):
+            if not decays[i]:
+                return next(plain)
+            place = room[: grads[i].numel()].view(grads[i].shape)
+            return torch.linalg.vector_norm(
+                torch.add(grads[i], weights[i], alpha=decays[i], out=place)
+            )
+
+        return [norm(i) for i in adapted]
+
+    def add_gradients(sums):
+        torch._foreach_add_(sums, grads)
+        for i in decayed:
+            sums[i].add_(weights[i], alpha=decays[i])
+
+    def add_steps(sums, rates):
+        # The decay first: where the sums are the weights themselves, it must see them unchanged.
+        for i in decayed:
+            sums[i].addcmul_(weights[i], decays[i] * rates[i])
+        torch._foreach_addcmul_(sums, grads, rates)
+
+    if optimizer.classic_momentum:
+        scaled = rates(norms_of_gradients())
+        torch._foreach_mul_(momentums, optimizer.momentum)
+        add_steps(momentums, scaled)
+        if optimizer.nesterov:
+            add_steps(weights, [-rate for rate in scaled])
+            torch._foreach_sub_(weights, momentums, alpha=optimizer.momentum)
+        else:
+            torch._foreach_sub_(weights, momentums)
+        return
+    torch._foreach_mul_(momentums, optimizer.momentum)
+    add_gradients(momentums)
+    steps = momentums
+    if optimizer.nesterov:
+        steps = torch._foreach_mul(momentums, optimizer.momentum)
+        add_gradients(steps)
+    scaled = rates(torch._foreach_norm([steps[i] for i in adapted]) if adapted else ())
+    torch._foreach_addcmul_(weights, steps, [-rate for rate in scaled])
 
 
 def dense(gradient, variable):

@@ -21,7 +21,7 @@ class Keras3Pass:
         takes_training = "training" in inspect.signature(model.call).parameters
         self._arguments = {"training": True} if takes_training else {}
 
-    _inner = ("_moments",)
+    _inner: tuple[str, ...] = ("_moments",)
 
     def _watched(self, i, layer):
         watched = super()._watched(i, layer)
@@ -80,7 +80,6 @@ def _functions(**native):
         "ones_like": ops.ones_like,
         "reshape": ops.reshape,
         "shape": ops.shape,
-        "stack": ops.stack,
         "sum": lambda x, axes: ops.sum(x, axes, keepdims=True),
         "where": ops.where,
         "zeros_like": ops.zeros_like,
@@ -236,13 +235,16 @@ def _torch():
             moments=moments,
             reshape=torch.reshape,
             size=torch.numel,
-            stack=torch.stack,
         )
 
         def _full(self, i, value):
-            device = self.layers[i].moving_mean.value.device
-            dtype = getattr(torch, self._dtype)
-            return torch.full((self._widths[i],), value, dtype=dtype, device=device)
+            # Mostly the same in each step.
+            if (i, value) not in self._filled:
+                device = self.layers[i].moving_mean.value.device
+                dtype = getattr(torch, self._dtype)
+                filled = torch.full((self._widths[i],), value, dtype=dtype, device=device)
+                self._filled[i, value] = filled
+            return self._filled[i, value]
 
         @staticmethod
         def _to_numpy(rows):
@@ -250,8 +252,10 @@ def _torch():
 
         def __enter__(self):
             model = self.model
+            self._filled = {}
             self._modes = [(module, module.training) for module in model.modules()]
             self._buffers = [(buffer, buffer.clone()) for buffer in model.buffers()]
+            self._held = [value for _, value in self._buffers]
             # What is not Keras's in the model goes by PyTorch's flag, as in fit().
             model.train()
             super().__enter__()
@@ -266,11 +270,14 @@ def _torch():
         def __exit__(self, *error):
             for module, training in self._modes:
                 module.training = training
-            with torch.no_grad():
-                for buffer, value in self._buffers:
-                    buffer.copy_(value)
-            self._modes = self._buffers = self._values = ()
+            self._fill(value for _, value in self._buffers)
+            self._modes = self._buffers = self._held = self._values = ()
             return super().__exit__(*error)
+
+        def _fill(self, values):
+            with torch.no_grad():
+                for (buffer, _), value in zip(self._buffers, values):
+                    buffer.copy_(value)
 
         def _to_tensor(self, leaf):
             leaf = super()._to_tensor(leaf)
@@ -288,15 +295,21 @@ def _torch():
             return rows
 
         def train_function(self, batches):
-            for data in self._next(batches, len(batches)):
-                self._keep(self._step(data, self._with_loss))
+            # Buffers are PyTorch's own state, such as statistics of its batch-norm modules.
+            try:
+                self._fill(self._held)
+                for data in self._next(batches, len(batches)):
+                    self._keep(self._step(data, self._with_loss))
+                self._held = [buffer.clone() for buffer, _ in self._buffers]
+            finally:
+                self._fill(value for _, value in self._buffers)
             return self.model.get_metrics_result() if self._with_loss else {}
 
     return TorchPass
 
 
 _PASSES = {"tensorflow": _tensorflow, "jax": _jax, "torch": _torch}
-_made = {}
+_made: dict[str, type] = {}
 
 
 def pass_type():

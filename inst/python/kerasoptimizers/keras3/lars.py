@@ -1,6 +1,7 @@
 """LARS for Keras 3."""
 
 import keras
+from keras.src.backend.common.stateless_scope import in_stateless_scope
 
 from .. import arguments, lars
 from .base import Base
@@ -11,6 +12,8 @@ class LARS(lars.LARS, Base):
     __doc__ = lars.LARS.__doc__
 
     _schedule = keras.optimizers.schedules.LearningRateSchedule
+    # A schedule or, unlike in Keras 2, a function.
+    _deserialize = staticmethod(keras.saving.deserialize_keras_object)
     _base_settings = {
         **lars.LARS._base_settings,
         "loss_scale_factor": arguments.positive,
@@ -23,7 +26,7 @@ class LARS(lars.LARS, Base):
         Args:
             variables: list of the model's trainable variables.
         """
-        variables = list(variables)
+        variables = arguments.variables("variables", variables)
         if self.built or not variables:
             return
         super().build(variables)
@@ -49,7 +52,52 @@ class LARS(lars.LARS, Base):
             if trainable_variables is not None:
                 variables = trainable_variables = list(trainable_variables)
             grads = [lars.dense(g, v) for g, v in zip(grads, variables, strict=True)]
-        super().apply(grads, trainable_variables)
+        with self._naming_unknown(trainable_variables):
+            super().apply(grads, trainable_variables)
+
+    def _clip_gradients(self, grads):
+        # Variables are asked for only where there is no gradient, and Keras has left those out.
+        return self._clip_over_replicas(super()._clip_gradients, grads, grads)
+
+    def _backend_update_step(self, grads, trainable_variables, learning_rate):
+        # In Keras's stateless form the variables themselves must stay as they are.
+        if keras.backend.backend() == "torch" and not in_stateless_scope():
+            grads, trainable_variables = self._update_in_place(
+                grads, trainable_variables, learning_rate
+            )
+        super()._backend_update_step(grads, trainable_variables, learning_rate)
+
+    def _update_in_place(self, grads, variables, learning_rate):
+        """On PyTorch, update all at once; return gradients and variables for which that can't be.
+
+        What `_moved()` computes, without whole variables copied, in one call for all of them, and
+        without a wait for the device.
+        """
+        import torch
+
+        positions = [self._position(variable) for variable in variables]
+        momentums = [self._momentums[i].value for i in positions]
+        kind = (momentums[0].dtype, momentums[0].device) if momentums else None
+
+        def fits(gradient, variable, momentum):
+            parts = (gradient, variable.value, momentum)
+            return all((part.dtype, part.device) == kind for part in parts)
+
+        fit = [fits(*parts) for parts in zip(grads, variables, momentums, strict=True)]
+        left = [i for i, fitting in enumerate(fit) if not fitting]
+        fit = [i for i, fitting in enumerate(fit) if fitting]
+        if fit and kind:
+            with torch.no_grad():
+                lars.move_with_torch(
+                    self,
+                    [variables[i].value for i in fit],
+                    [grads[i] for i in fit],
+                    [momentums[i] for i in fit],
+                    [self._weight_decay_of(variables[i]) for i in fit],
+                    [self._adapts[positions[i]] for i in fit],
+                    self._decayed(learning_rate, keras.backend.standardize_dtype(kind[0])),
+                )
+        return [grads[i] for i in left], [variables[i] for i in left]
 
     def update_step(self, gradient, variable, learning_rate):
         momentum = self._momentums[self._position(variable)]

@@ -26,13 +26,12 @@ class Pass(batch_norm.TensorFlowPass):
         reshape=tf.reshape,
         shape=tf.shape,
         size=lambda x: tf.size(x, tf.int64),
-        stack=tf.stack,
         sum=lambda x, axes: tf.reduce_sum(x, axes, keepdims=True),
         where=tf.where,
         zeros_like=tf.zeros_like,
     )
 
-    _inner = ("_moments", "_fused_batch_norm")
+    _inner: tuple[str, ...] = ("_moments", "_fused_batch_norm")
 
     def _watched(self, i, layer):
         watched = super()._watched(i, layer)

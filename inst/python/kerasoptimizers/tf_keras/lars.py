@@ -9,7 +9,7 @@ from .base import Base
 _LearningRateSchedule = tf_keras.optimizers.schedules.LearningRateSchedule
 
 
-class _FromFunction(_LearningRateSchedule):
+class _FromFunction(_LearningRateSchedule):  # type: ignore[misc, valid-type]
     """A rate that a function returns, asked at each update; Keras 2 itself would ask but once."""
 
     def __init__(self, function):
@@ -57,6 +57,8 @@ class LARS(lars.LARS, _Rated):
     __doc__ = lars.LARS.__doc__
 
     _schedule = _LearningRateSchedule
+    # Not the deserialization of any object, which imports whatever module a file names.
+    _deserialize = staticmethod(tf_keras.optimizers.schedules.deserialize)
     _base_settings = {
         **lars.LARS._base_settings,
         "jit_compile": arguments.flag,
@@ -71,7 +73,7 @@ class LARS(lars.LARS, _Rated):
         """
         if getattr(self, "_built", False):
             return
-        var_list = list(var_list)
+        var_list = arguments.variables("var_list", var_list)
         super().build(var_list)
         self._prepare(var_list)
         self._built = True
