@@ -6,6 +6,7 @@ import pathlib
 import keras
 import numpy as np
 import pytest
+
 from generations import GENERATIONS, Generation
 
 RECORDING = pathlib.Path(__file__).parents[1] / "parity" / "SWACallback.json"
@@ -277,25 +278,99 @@ def test_an_error_leaves_the_weights(kit, at):
     assert any(np.any(a != b) for a, b in zip(values(model.trainable_variables), ends[-1]))
 
 
-def test_training_works_again_after_an_error_between_the_steps(kit):
+def failing_callback(kit, when, error):
+    """A callback that fails in the last of 5 epochs of `normed()`; `when` names its method."""
+
+    class Failing(kit.keras.callbacks.Callback):
+        last = False
+
+        def on_epoch_begin(self, epoch, logs=None):
+            self.last = epoch == 4
+
+    def fail(self, batch=None, logs=None):
+        # Without a batch it is given logs only, or nothing.
+        if self.last and batch not in (0, 1, 3):
+            raise error
+
+    setattr(Failing, when, fail)
+    return Failing()
+
+
+@pytest.mark.parametrize("error", [Broken("Broken"), KeyboardInterrupt()], ids=["error", "interrupt"])
+@pytest.mark.parametrize(
+    "when",
+    ["on_train_batch_begin", "on_train_batch_end"]
+    + ["on_test_begin", "on_test_batch_begin", "on_test_batch_end", "on_test_end"],
+)
+def test_whatever_stops_the_last_epoch_leaves_weights_and_statistics(kit, when, error):
     model = normed(kit, "adam")
-
-    def fail(epoch, logs):
-        if epoch == 4:
-            raise Broken
-
-    def fail_in_step(batch, logs):
-        if batch == 3 and swa._pass is not None:
-            raise Broken
-
+    ends = []
     swa = kit.SWACallback(2)
-    in_step = kit.keras.callbacks.LambdaCallback(on_train_batch_end=fail_in_step)
-    for callback in (in_step, at_epoch_end(kit, fail)):
-        with pytest.raises(Broken):
-            fit(model, swa, callback)
-        before = values(model.trainable_variables)
-        fit(model, epochs=1)
-        assert all(np.any(a != b) for a, b in zip(before, values(model.trainable_variables)))
+    note = at_epoch_end(kit, lambda epoch, logs: ends.append(values(floating(model))))
+    with pytest.raises(type(error)):
+        fit(model, swa, note, failing_callback(kit, when, error), validation_data=(X, Y))
+    assert len(ends) == 4
+    assert_same(values(floating(model)), ends[-1])
+    # Nothing of the pass is left: what comes next trains.
+    model.train_on_batch(X, Y)
+    assert all(np.any(a != b) for a, b in zip(values(floating(model)), ends[-1]))
+    before = values(model.trainable_variables)
+    fit(model, epochs=1)
+    assert all(np.any(a != b) for a, b in zip(before, values(model.trainable_variables)))
+    model.evaluate(X, Y, verbose=0)
+    assert not {"fit", "evaluate", "train_on_batch"} & set(vars(model))
+
+
+@pytest.mark.parametrize("at", [0, 2])
+def test_validation_data_that_fails_in_the_last_epoch_leaves_weights_and_statistics(kit, at):
+    model = normed(kit, "adam")
+    ends = []
+
+    def validation():
+        for batch in range(6):
+            if len(ends) == 4 and batch == at:
+                raise Broken("Broken")
+            yield X[8 * batch : 8 * batch + 8], Y[8 * batch : 8 * batch + 8]
+
+    note = at_epoch_end(kit, lambda epoch, logs: ends.append(values(floating(model))))
+    tf = pytest.importorskip("tensorflow")
+    kinds = {"output_signature": tuple(tf.TensorSpec((None, n)) for n in (5, 1))}
+    data = tf.data.Dataset.from_generator(validation, **kinds)
+    with pytest.raises(Exception, match="Broken"):
+        fit(model, kit.SWACallback(2), note, validation_data=data)
+    assert len(ends) == 4
+    assert_same(values(floating(model)), ends[-1])
+    fit(model, epochs=1)
+    assert any(np.any(a != b) for a, b in zip(values(floating(model)), ends[-1]))
+
+
+def test_between_the_steps_of_the_last_epoch_the_model_has_its_own_weights(kit):
+    if keras.backend.backend() == "jax":
+        pytest.skip("on JAX the model's variables have no values between the steps")
+    model = normed(kit, "adam")
+    ends, between = [], []
+    swa = kit.SWACallback(2)
+    note = at_epoch_end(kit, lambda epoch, logs: ends.append(values(floating(model))))
+    look = kit.keras.callbacks.LambdaCallback(
+        on_train_batch_end=lambda batch, logs: swa._pass and between.append(values(floating(model)))
+    )
+    fit(model, note, swa, look)
+    assert len(between) == 6
+    for weights in between:
+        assert_same(weights, ends[3])
+    assert_exact_statistics(model)
+
+
+def test_a_checkpoint_after_the_callback_holds_the_average(kit, tmp_path):
+    # Validation also ends where a data set of unknown length does.
+    tf = pytest.importorskip("tensorflow")
+    model = normed(kit, "adam")
+    path = str(tmp_path / "last.keras")
+    validation = tf.data.Dataset.from_tensor_slices((X, Y)).batch(8).filter(lambda x, y: True)
+    save = kit.keras.callbacks.ModelCheckpoint(path)
+    fit(model, kit.SWACallback(2), save, validation_data=validation)
+    assert_same(values(floating(kit.keras.models.load_model(path))), values(floating(model)))
+    assert_exact_statistics(model)
 
 
 def test_training_that_stops_early(kit):
@@ -370,6 +445,75 @@ def test_an_average_from_another_process(kit):
     callback.swa_weights, callback.snapshots = [np.ones(7)], 3
     with pytest.raises(ValueError, match="`swa_weights` must have the shapes"):
         fit(model, callback, initial_epoch=4)
+
+
+# The folder. That another process goes on with it is in test_resume.py.
+
+
+def stopped(kit, folder, epochs, **settings):
+    """A model whose training was stopped after some of 6 epochs."""
+
+    def stop(epoch, logs):
+        if epoch == epochs:
+            raise Broken
+
+    model = dense(kit, kit.keras.optimizers.SGD(0.01), run_eagerly=True)
+    callbacks = kit.keras.callbacks.LambdaCallback(on_epoch_begin=stop)
+    with pytest.raises(Broken):
+        fit(model, kit.SWACallback(2, backup_dir=folder, **settings), callbacks, epochs=6)
+    return model
+
+
+def test_the_folder_holds_the_last_two_epochs_until_training_is_done(kit, tmp_path):
+    folder = tmp_path / "new" / "average"
+    model = stopped(kit, folder, 4)
+    names = [f"swa-after-epoch-{epoch}.npz" for epoch in (3, 4)]
+    assert sorted(path.name for path in folder.iterdir()) == names
+    callback = kit.SWACallback(2, backup_dir=str(folder))
+    fit(model, callback, epochs=6, initial_epoch=4)
+    assert callback.snapshots == 5
+    assert not folder.exists()
+
+
+def test_a_file_of_the_users_stays_in_the_folder(kit, tmp_path):
+    (tmp_path / "mine.txt").write_text("mine")
+    model = dense(kit, run_eagerly=True)
+    fit(model, kit.SWACallback(2, backup_dir=tmp_path), epochs=3)
+    assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
+
+
+def test_a_folder_that_does_not_fit_is_refused_and_kept(kit, tmp_path):
+    model = stopped(kit, tmp_path, 4)
+    layers = [kit.keras.Input((5,)), kit.keras.layers.Dense(2), kit.keras.layers.Dense(1)]
+    other = kit.keras.Sequential(layers)
+    other.compile("sgd", "mse", run_eagerly=True)
+    for trained, begin, message in (
+        (model, 0, "after epoch 0, where fit.. goes on, and '.*' holds that after epoch 3 and 4"),
+        (model, 2, "after epoch 2, where fit.. goes on"),
+        (model, 6, "after epoch 6, where fit.. goes on"),
+        (other, 4, "`backup_dir` must hold the average of this model"),
+    ):
+        before = values(trained.weights)
+        callback = kit.SWACallback(2, backup_dir=tmp_path)
+        with pytest.raises(ValueError, match=message) as caught:
+            fit(trained, callback, epochs=8, initial_epoch=begin)
+        assert "\n" not in str(caught.value)
+        assert_same(values(trained.weights), before)
+        assert len(list(tmp_path.iterdir())) == 2
+    (tmp_path / "swa-after-epoch-4.npz").write_bytes(b"damaged")
+    with pytest.raises(ValueError, match="'.*swa-after-epoch-4.npz' can't be read"):
+        fit(model, kit.SWACallback(2, backup_dir=tmp_path), epochs=6, initial_epoch=4)
+
+
+def test_a_rate_that_was_changed_by_hand_is_the_new_rate(kit, tmp_path):
+    settings = {"lr_schedule": "constant", "swa_lr": 0.002}
+    for by_hand, expected in ((None, 0.01), (0.05, 0.05)):
+        model = stopped(kit, tmp_path / str(by_hand), 4, **settings)
+        if by_hand is not None:
+            model.optimizer.learning_rate = by_hand
+        callback = kit.SWACallback(2, backup_dir=tmp_path / str(by_hand), **settings)
+        fit(model, callback, epochs=6, initial_epoch=4)
+        assert callback._rates[0] == pytest.approx(expected)
 
 
 # Learning rates, messages and errors.
@@ -460,6 +604,8 @@ def test_messages(kit, capsys):
         ({"verbose": "no"}, ValueError, "`verbose` must be a whole number >= 0, not 'no'."),
         ({"data": iter([X])}, TypeError, "`data` must be data that can be drawn more than once"),
         ({"data": 3}, ValueError, "`data` must be an array"),
+        ({"backup_dir": 3}, ValueError, "`backup_dir` must be a string, not 3."),
+        ({"backup_dir": ""}, ValueError, "`backup_dir` must be a string, not ''."),
         # The first of several, in the original's order.
         (
             {"start_epoch": 1, "lr_schedule": "x", "swa_freq": 0, "swa_lr2": 1},

@@ -82,22 +82,62 @@ def test_evaluate_and_predict_use_the_averages():
 
 
 class Failing(keras.callbacks.Callback):
-    def __init__(self, error):
+    def __init__(self, error, when):
         super().__init__()
+        setattr(self, when, self.fail)
         self.error = error
 
-    def on_test_batch_end(self, batch, logs=None):
+    def fail(self, batch=None, logs=None):
         raise self.error
 
 
 @pytest.mark.parametrize("error", [ValueError("broken"), KeyboardInterrupt()])
-def test_weights_come_back_when_validation_stops(error):
+@pytest.mark.parametrize(
+    "when", ["on_test_begin", "on_test_batch_begin", "on_test_batch_end", "on_test_end"]
+)
+def test_weights_come_back_when_validation_stops(error, when):
     model, plain = model_with(SWA(sgd(), 0, 2)), model_with(SWA(sgd(), 0, 2))
     with pytest.raises(type(error)):
-        fit(model, SwapAverages(), Failing(error), epochs=1)
+        fit(model, SwapAverages(), Failing(error, when), epochs=1)
     fit(plain, epochs=1)
     assert_same(weights(model), weights(plain))
     assert_same(averages(model), averages(plain))
+
+
+@pytest.mark.parametrize("at", [0, 1])
+def test_weights_come_back_when_validation_data_fail(at):
+    tf = pytest.importorskip("tensorflow")
+
+    def validation():
+        for batch in range(4):
+            if batch == at:
+                raise RuntimeError("broken")
+            yield DATA[:8], LABELS[:8]
+
+    model, plain = model_with(SWA(sgd(), 0, 2)), model_with(SWA(sgd(), 0, 2))
+    kinds = {"output_signature": tuple(tf.TensorSpec((None, n)) for n in (3, 1))}
+    data = tf.data.Dataset.from_generator(validation, **kinds)
+    settings = {"batch_size": 8, "verbose": 0, "shuffle": False}
+    with pytest.raises(Exception, match="broken"):
+        model.fit(DATA, LABELS, validation_data=data, callbacks=[SwapAverages()], **settings)
+    plain.fit(DATA, LABELS, **settings)
+    assert_same(weights(model), weights(plain))
+    assert_same(averages(model), averages(plain))
+
+
+def test_a_fit_after_an_interrupted_evaluate_trains_the_weights():
+    if keras.backend.backend() == "jax":
+        pytest.skip("after an interrupted evaluate() on JAX a model has no values")
+    model, plain = model_with(SWA(sgd(), 0, 2)), model_with(SWA(sgd(), 0, 2))
+    swap = SwapAverages()
+    fit(model)
+    stop = Failing(KeyboardInterrupt(), "on_test_batch_end")
+    with pytest.raises(KeyboardInterrupt):
+        model.evaluate(DATA, LABELS, verbose=0, callbacks=[swap, stop])
+    fit(model, swap)
+    fit(plain)
+    fit(plain)
+    assert_same(weights(model), weights(plain))
 
 
 def test_weights_come_back_when_prediction_fails():

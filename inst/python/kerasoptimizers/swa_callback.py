@@ -3,11 +3,14 @@
 A mixin: the folders `keras3` and `tf_keras` join it to their callback class.
 """
 
+import os
 import warnings
 
 import numpy as np
 
 from . import arguments, batch_norm
+from .averaging import has_schedule
+from .swa_backup import Backup
 
 _SCHEDULES = ("manual", "constant", "cyclic")
 
@@ -34,11 +37,17 @@ class SWACallback:
     `train_step` of its own). With `data` the last epoch trains, and a separate pass
     over `data` follows.
 
-    An error or interrupt while training leaves the model with its own weights, also in the
-    steps of that last epoch. The average stays in the callback: when the same object
-    is given to another `fit()` of the model whose `initial_epoch` is beyond `start_epoch`,
-    averaging goes on where it stopped. In another process, set `swa_weights` and
-    `snapshots` before.
+    An error or interrupt while training leaves the model with its own weights and statistics,
+    also in that last epoch and its validation. Callbacks that look at the model at the ends of
+    epochs, as `ModelCheckpoint` does, come after this one in the list: in the last epoch they see
+    the average then.
+
+    The average stays in the callback: when the same object is given to another `fit()` of the
+    model whose `initial_epoch` is beyond `start_epoch`, averaging goes on where it stopped. For
+    a training that may break off, give `backup_dir`, and have the model restored by Keras's
+    `BackupAndRestore`, or load it and give `initial_epoch`: a new process then goes on as if
+    there had been one, also where the old one was killed. (Without the folder, set `swa_weights`
+    and `snapshots` before.)
 
     The learning rates that were set are added to the history as "lr": one for each epoch
     ("constant") or each batch ("cyclic"), 0 where the epoch is a forward pass.
@@ -59,18 +68,25 @@ class SWACallback:
         verbose: int, 0 for silence or 1 for messages.
         data: inputs to recalibrate batch norm with, anything that can be drawn more
             than once and that `update_batch_norm()` takes; None for the last epoch.
+        backup_dir: str or path, a folder for this training alone; the average and what belongs
+            to it are kept there after each epoch, of the last two, and go when training is done.
+            A `fit()` of another process that goes on with the training goes on with them.
+            None keeps nothing.
 
     Attributes:
         swa_weights: list of arrays, float32 or wider, the average of the model's weights of
             floating type, in the order of `model.weights`; None before the first snapshot.
         snapshots: int, how many epochs the average holds.
         lr_record: list of float, the learning rates of the latest `fit()`.
+        epoch_record: list of (epoch from 1, rates in `lr_record` when it ended, snapshots in the
+            average before it ended), of the latest `fit()`.
         history_by_epoch: bool, False; True gives the history the last rate of each epoch only, for
             readers that want one value an epoch, as R's `plot()` does.
 
     Raises:
         TypeError, ValueError: in one line, for an argument that is not as described; when
-            training begins, for one that doesn't fit `epochs` or the optimizer's rate.
+            training begins, for one that doesn't fit `epochs` or the optimizer's rate, and for
+            a `backup_dir` that holds the average of another model or of other epochs.
 
     References:
         Izmailov et al. 2018, Averaging Weights Leads to Wider Optima and Better
@@ -88,15 +104,14 @@ class SWACallback:
         verbose=0,
         *,
         data=None,
+        backup_dir=None,
     ):
         super().__init__()
         # It doesn't read the logs of batches: Keras 2 need not fetch them for it, and Keras 3 need
         # not wait.
         self._supports_tf_logs = self.async_safe = True
         self.start_epoch = arguments.whole("start_epoch", start_epoch, 2)
-        if lr_schedule not in _SCHEDULES:
-            arguments.refuse("lr_schedule", "'manual', 'constant' or 'cyclic'", lr_schedule)
-        self.lr_schedule = lr_schedule
+        self.lr_schedule = arguments.choice("lr_schedule", lr_schedule, _SCHEDULES)
         self.swa_freq = arguments.whole("swa_freq", swa_freq, 1)
         if lr_schedule == "cyclic" and self.swa_freq < 2:
             arguments.refuse("swa_freq", "a whole number >= 2 with a cyclic schedule", swa_freq)
@@ -121,14 +136,21 @@ class SWACallback:
         if data is not None:
             batch_norm.batches(data, self.batch_size or 32, None, name="data")
         self.data = data
+        if isinstance(backup_dir, os.PathLike):
+            backup_dir = os.fspath(backup_dir)
+        self.backup_dir = arguments.optional(arguments.string, "backup_dir", backup_dir)
+        self._backup = None if backup_dir is None else Backup(self.backup_dir)
         self.swa_weights = None
         self.snapshots = 0
         self.lr_record = []
+        self.epoch_record = []
         self.history_by_epoch = False
         self._owner = None
         self._rates = None
         self._last_rate = None
         self._pass = None
+        self._guards = []
+        self._own = None
         self._steps = None
 
     def on_train_begin(self, logs=None):
@@ -138,13 +160,16 @@ class SWACallback:
             arguments.refuse(
                 "start_epoch", f"lower than `epochs` ({self._epochs})", self.start_epoch
             )
-        self._rates = self._settled_rates(model)
         if self._owner not in (None, model):
             self.swa_weights, self.snapshots = None, 0
+            self._rates = None
         self._owner = model
-        self.lr_record, self._epoch_rates = [], []
+        if not self._goes_on():
+            self._rates = self._settled_rates(model)
+        self.lr_record, self._epoch_rates, self.epoch_record = [], [], []
         self._first = True
-        self._recalibrated = None
+        self._epoch = self._epochs - 1
+        self._finished = self._own = None
         if self.verbose and self.data is None and self._pass_type().layers_of(model):
             print(
                 "The model has batch normalization: the last epoch will be a forward pass that "
@@ -153,7 +178,7 @@ class SWACallback:
 
     def _settled_rates(self, model):
         """(the optimizer's own rate, swa_lr, swa_lr2), all of them numbers."""
-        if _has_schedule(model.optimizer):
+        if has_schedule(model.optimizer):
             if self.lr_schedule == "manual":
                 return None
             raise ValueError(
@@ -161,7 +186,7 @@ class SWACallback:
                 "learning rate is a schedule."
             )
         rate = self._number(model.optimizer.learning_rate)
-        if model is self._owner and self._rates and rate == self._last_rate:
+        if self._rates and rate == self._last_rate:
             # Set by an earlier fit(): not the optimizer's own.
             rate = self._rates[0]
         swa_lr = 0.1 * rate if _automatic(self.swa_lr) else self.swa_lr
@@ -176,10 +201,12 @@ class SWACallback:
         self._steps = self.params.get("steps") or self._steps
         self._begun, self._ends = 0, []
         if self._first:
+            if self._goes_on():
+                # Not earlier: other callbacks load a model and its epoch when training begins.
+                self._restore(model, epoch)
+                self._rates = self._settled_rates(model)
             self._go_on_or_start(model, epoch)
-        last = epoch == self._epochs - 1
-        layers = self._pass_type().layers_of(model) if last and self.data is None else []
-        recalibrates = bool(layers) and self.snapshots > 0
+        recalibrates = self._recalibrates(model, epoch)
         if self.lr_schedule == "constant":
             self._set_rate(0.0 if recalibrates else self._constant(epoch), recalibrates)
         if epoch == self.start_epoch - 1:
@@ -193,7 +220,6 @@ class SWACallback:
         if self.lr_schedule == "cyclic":
             self._set_rate(0.0 if running else self._cyclic(self._epoch, batch), running)
         self._begun += 1
-        self._expected = running
 
     def on_train_batch_end(self, batch, logs=None):
         # Keras 3 may call this from several threads.
@@ -201,21 +227,30 @@ class SWACallback:
 
     def on_test_begin(self, logs=None):
         # Validation of the last epoch sees what the pass has found.
-        self._end_pass()
+        if self._pass is not None:
+            self._end_pass()
+            self._guards.append(self._guard("test_function", lambda: None))
 
     def on_epoch_end(self, epoch, logs=None):
-        self._end_pass()
+        if self._pass is not None:
+            self._end_pass()
+        self._remove_guards()
         self._steps = max(self._ends, default=None)
         if self.lr_schedule == "cyclic" and self._begun > len(self._ends):
             # Where the number of batches isn't known, Keras begins one more than there are.
             self.lr_record.pop()
         self._epoch_rates += self.lr_record[-1:]
-        since = epoch - (self.start_epoch - 1)
-        if self._recalibrated is None and since >= 0 and since % self.swa_freq == 0:
+        self.epoch_record.append((epoch + 1, len(self.lr_record), self.snapshots))
+        if self._finished is None and self._is_due(epoch):
             self._take_snapshot(self.model)
+        if self._backup is not None:
+            self._backup.write(epoch + 1, self._state())
 
     def on_train_end(self, logs=None):
         model = self.model
+        if self._first and self._goes_on():
+            # There was no epoch left to train.
+            self._restore(model, self._epochs)
         if self.snapshots:
             self._finish(model)
         else:
@@ -227,8 +262,57 @@ class SWACallback:
         if self.lr_record:
             rates = self._epoch_rates if self.history_by_epoch else self.lr_record
             model.history.history.setdefault("lr", []).extend(rates)
+        if self._backup is not None:
+            self._backup.clear()
 
     # The average.
+
+    def _state(self):
+        numbers = {"snapshots": self.snapshots, "steps": self._steps or 0}
+        if self._rates is not None:
+            numbers.update(zip(("rate", "swa_lr", "swa_lr2"), self._rates))
+        if self._last_rate is not None:
+            numbers["last_rate"] = self._last_rate
+        return {**numbers, "weights": self.swa_weights or [], "finished": self._finished or []}
+
+    def _goes_on(self):
+        return self._backup is not None and self._backup.exists
+
+    def _restore(self, model, epochs):
+        """Take over what the folder holds for a model that was trained for so many epochs."""
+        found = self._backup.read(epochs)
+        if found is None:
+            return
+        after, state = found
+        for weights in (state["weights"], state["finished"]):
+            if weights and not _fit(weights, model):
+                raise ValueError(
+                    f"`backup_dir` must hold the average of this model: in '{self.backup_dir}' "
+                    "shapes differ from those of the model's weights."
+                )
+        self.snapshots = state["snapshots"]
+        self.swa_weights = state["weights"] or None
+        self._finished = state["finished"] or None
+        self._steps = state["steps"] or None
+        self._last_rate = state.get("last_rate")
+        self._rates = None
+        if "rate" in state:
+            self._rates = state["rate"], state["swa_lr"], state["swa_lr2"]
+        if after < epochs:
+            # The process ended before the callback had seen what the model holds now.
+            if self._rates is not None:
+                self._last_rate = self._number(model.optimizer.learning_rate)
+            if self._is_due(epochs - 1) and not self._recalibrates(model, epochs - 1):
+                self._take_snapshot(model)
+
+    def _recalibrates(self, model, epoch):
+        """Whether the epoch is a forward pass."""
+        last = epoch == self._epochs - 1 and self.data is None and self.snapshots > 0
+        return last and bool(self._pass_type().layers_of(model))
+
+    def _is_due(self, epoch):
+        since = epoch - (self.start_epoch - 1)
+        return since >= 0 and since % self.swa_freq == 0
 
     def _go_on_or_start(self, model, epoch):
         self._first = False
@@ -240,9 +324,7 @@ class SWACallback:
                 f"epochs from {self.start_epoch} on: averaging starts now.",
                 stacklevel=2,
             )
-        elif [np.shape(average) for average in self.swa_weights] != [
-            tuple(variable.shape) for variable in _floating(model)
-        ]:
+        elif not _fit(self.swa_weights, model):
             raise ValueError("`swa_weights` must have the shapes of the model's weights.")
 
     def _take_snapshot(self, model):
@@ -260,21 +342,22 @@ class SWACallback:
 
     def _finish(self, model):
         kind = self._pass_type()
-        own = [(variable, kind._read(variable)) for variable in _floating(model)]
         layers = kind.layers_of(model)
+        if self._own is None:
+            self._own = self._values(model)
         try:
             # Also after a pass: an optimizer's own average may have taken the place of ours.
             self._put_average(model)
-            if self._recalibrated is not None:
-                self._recalibrated.write()
+            if self._finished is not None:
+                batch_norm.assign_all(list(zip(_floating(model), self._finished)), kind)
             elif layers and self.data is not None:
                 self._say(self._epochs - 1, "pass over `data`, to recalibrate batch norm")
                 self._update_batch_norm(model, self.data, self.batch_size or 32, verbose=0)
         except BaseException:
-            for variable, value in own:
-                kind._write(variable, value)
+            self._put_own_back()
             raise
-        if layers and self._recalibrated is None and self.data is None:
+        self._own = None
+        if layers and self._finished is None and self.data is None:
             warnings.warn(
                 "Training stopped before its last epoch, in which batch norm is recalibrated: call "
                 "update_batch_norm(model, x).",
@@ -282,45 +365,69 @@ class SWACallback:
             )
         self._say(self._epoch, "the model's weights are the average now")
 
+    def _values(self, model):
+        return [(variable, self._pass_type()._read(variable)) for variable in _floating(model)]
+
+    def _put_own_back(self):
+        """Give the model its own weights and statistics, where the average has their place."""
+        self._remove_guards()
+        own, self._own = self._own, None
+        for variable, value in own or ():
+            self._pass_type()._write(variable, value)
+
     # The pass in place of the last epoch.
 
     def _start_pass(self, model):
         self._pass = run = self._pass_type()(model)
-        self._expected = False
-        own_function = self._own_function = model.train_function
         run.in_fit(list(zip(_floating(model), self.swa_weights)))
         run.__enter__()
 
         def train_function(*args):
-            if not self._expected:
-                # A fit() or train_on_batch() after one that failed between its steps.
-                self._pass = None
-                model.train_function = own_function
-                return own_function(*args)
-            self._expected = False
             try:
                 return run.train_function(*args)
             except StopIteration:
                 raise
             except BaseException:
-                self._pass = None
-                model.train_function = own_function
+                self._leave_pass()
                 run.__exit__()
-                self._reattach(model, args)
+                self._return_values("train_function", args)
                 raise
 
-        model.train_function = train_function
+        def begin_anew(name, function):
+            # A call from outside, after a fit() that failed between its steps: there is no pass.
+            def anew(*args, **kwargs):
+                self._leave_pass()
+                return function(*args, **kwargs)
+
+            return self._replace(name, anew)
+
+        self._guards = [
+            self._replace("train_function", train_function),
+            begin_anew("fit", model.fit),
+            begin_anew("train_on_batch", model.train_on_batch),
+            self._guard("evaluate", self._put_own_back),
+        ]
+
+    def _leave_pass(self):
+        self._pass = None
+        self._remove_guards()
+
+    def _remove_guards(self):
+        while self._guards:
+            self._guards.pop()()
 
     def _end_pass(self):
-        if self._pass is None:
-            return
-        run, self._pass = self._pass, None
-        model = self.model
-        model.train_function = self._own_function
+        run, model = self._pass, self.model
+        self._leave_pass()
         run.__exit__()
-        self._put_average(model)
-        run.write()
-        self._recalibrated = run
+        self._own = self._values(model)
+        try:
+            self._put_average(model)
+            run.write()
+            self._finished = [value for _, value in self._values(model)]
+        except BaseException:
+            self._put_own_back()
+            raise
 
     # The learning rate.
 
@@ -359,19 +466,14 @@ def _automatic(rate):
     return isinstance(rate, str) and rate == "auto"
 
 
-def _has_schedule(optimizer):
-    """Whether the innermost optimizer has a learning rate that can't be set."""
-    for attribute in ("inner_optimizer", "optimizer"):
-        if getattr(optimizer, attribute, None) is not None:
-            return _has_schedule(getattr(optimizer, attribute))
-    rate = getattr(optimizer, "_learning_rate", None)
-    # A legacy optimizer of Keras 2 shows its schedule.
-    rate = optimizer.learning_rate if rate is None else rate
-    return callable(rate) and not hasattr(rate, "assign")
-
-
 def _rate(name, value):
     return arguments.real(name, value, "'auto' or a number >= 0", lambda rate: rate >= 0)
+
+
+def _fit(averages, model):
+    """Whether averages have the shapes of the model's weights."""
+    shapes = [tuple(variable.shape) for variable in _floating(model)]
+    return [np.shape(average) for average in averages] == shapes
 
 
 def _floating(model):

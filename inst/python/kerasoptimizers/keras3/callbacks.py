@@ -4,9 +4,10 @@ import keras
 
 from .. import swa_callback
 from . import batch_norm
+from .guards import Guards
 
 
-class SWACallback(swa_callback.SWACallback, keras.callbacks.Callback):
+class SWACallback(swa_callback.SWACallback, Guards, keras.callbacks.Callback):
     __doc__ = swa_callback.SWACallback.__doc__
 
     _pass_type = staticmethod(batch_norm.pass_type)
@@ -15,12 +16,3 @@ class SWACallback(swa_callback.SWACallback, keras.callbacks.Callback):
     @staticmethod
     def _number(variable):
         return float(keras.ops.convert_to_numpy(variable))
-
-    @staticmethod
-    def _reattach(model, args):
-        """Give the variables their values back, where a failed JAX step has them as its state."""
-        if keras.backend.backend() == "jax":
-            names = ("trainable", "non_trainable", "optimizer", "metrics")
-            model._jax_state = {f"{name}_variables": state for name, state in zip(names, args[0])}
-            model._jax_state_synced = False
-            model.jax_state_sync()

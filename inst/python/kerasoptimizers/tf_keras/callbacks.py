@@ -4,10 +4,11 @@ import tensorflow as tf
 import tf_keras
 
 from .. import swa_callback
+from ..guards import Guards
 from . import batch_norm
 
 
-class SWACallback(swa_callback.SWACallback, tf_keras.callbacks.Callback):
+class SWACallback(swa_callback.SWACallback, Guards, tf_keras.callbacks.Callback):
     __doc__ = swa_callback.SWACallback.__doc__
 
     _pass_type = staticmethod(batch_norm.pass_type)
@@ -17,7 +18,3 @@ class SWACallback(swa_callback.SWACallback, tf_keras.callbacks.Callback):
     def _number(rate):
         # A legacy optimizer's rate is a plain number until its variables are made.
         return float(rate.numpy() if isinstance(rate, tf.Variable) else rate)
-
-    @staticmethod
-    def _reattach(model, args):
-        """Variables keep their values in Keras 2."""

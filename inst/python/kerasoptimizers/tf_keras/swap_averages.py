@@ -3,9 +3,10 @@
 import tf_keras
 
 from .. import swap_averages
+from ..guards import Guards
 
 
-class SwapAverages(swap_averages.SwapAverages, tf_keras.callbacks.Callback):
+class SwapAverages(swap_averages.SwapAverages, Guards, tf_keras.callbacks.Callback):
     __doc__ = swap_averages.SwapAverages.__doc__
 
 

@@ -1,0 +1,199 @@
+"""Facts about optimizers, in plain numbers and strings: what R prints and draws of them."""
+
+import inspect
+import math
+import re
+
+import numpy as np
+
+from .averaging import Averaging
+
+# In every optimizer's configuration, and no choice of a user's.
+_NOT_SETTINGS = (
+    "name",
+    "optimizer",
+    "inner_optimizer",
+    "learning_rate",
+    "is_legacy_optimizer",
+    "jit_compile",
+)
+
+
+def facts(optimizer):
+    """What an optimizer is, and how far it has come.
+
+    Nothing is created or changed, so it may be asked before training too.
+
+    Args:
+        optimizer: one of this package's optimizers, of either Keras generation.
+
+    Returns:
+        Dict with `method` (name of the class), `name`, `settings` (dict of its arguments that are
+        not None), `learning_rate` (float: that of the next update, before `decay`; None where there
+        are several), `schedule` (name of the class that gives it, or None) and `updates` (int, made
+        so far). For an averaging optimizer also `inner` (its inner optimizer's `method` and
+        `settings`, of which only those that are not the default), `built` (bool), `has_average`
+        (bool), `swapped` (bool: the model holds the averages now), `snapshots` (int; None where the
+        method takes none), `refused` (int, how often the average did not move because a weight was
+        not finite), `next_due` (int, number of the update, counted from 0, after which the average
+        moves next) and `bytes` (dict of floats: `weights`, of those that are averaged, `averages`
+        and `inner`, the inner optimizer's variables). These are None for LARS.
+    """
+    config = optimizer.get_config()
+    counter = _counter(optimizer)
+    rate, schedule = _learning_rate(optimizer)
+    found = {
+        "method": type(optimizer).__name__,
+        "name": optimizer.name,
+        "settings": _settings(config),
+        "inner": None,
+        "learning_rate": rate,
+        "schedule": schedule,
+        "updates": 0 if counter is None else int(optimizer.iterations.numpy()),
+        **dict.fromkeys(("built", "has_average", "swapped", "snapshots", "refused")),
+        **dict.fromkeys(("next_due", "bytes")),
+    }
+    if isinstance(optimizer, Averaging):
+        inner = optimizer.optimizer
+        shared = {name: config.pop(name) for name in optimizer._settings if name in config}
+        found.update(
+            settings=_settings({**config, **shared}),  # the method's own come first
+            inner={
+                "method": type(inner).__name__,
+                "settings": _settings(inner.get_config(), _defaults(type(inner))),
+            },
+            built=optimizer.has_shadow_copy,
+            has_average=optimizer.has_average,
+            swapped=bool(optimizer._swapped),
+            snapshots=getattr(optimizer, "snapshots", None),
+            refused=optimizer.refused,
+            next_due=optimizer._rule.next_due(found["updates"]),
+            bytes={
+                "weights": _bytes(optimizer._averaged),
+                "averages": _bytes(optimizer._averages),
+                "inner": _bytes(_variables(inner) if optimizer.has_shadow_copy else []),
+            },
+        )
+    return found
+
+
+def course(optimizer, updates):
+    """Learning rates of the first updates, and whether the average moves after them.
+
+    Args:
+        optimizer: an averaging optimizer.
+        updates: int >= 1, how many.
+
+    Returns:
+        Dict of two arrays of shape (updates,): `learning_rate` (float64, after `decay`; NaN where
+        there are several) and `due` (bool).
+    """
+    numbers = np.arange(updates)
+    schedule = _schedule(optimizer)
+    if schedule is None:
+        rate, _ = _learning_rate(optimizer)
+        values = np.full(updates, np.nan if rate is None else rate)
+    else:
+        values = rates(schedule, updates)
+    values = values / (1.0 + (optimizer.decay or 0.0) * numbers)
+    due = np.broadcast_to(optimizer._rule.due(numbers), updates)
+    return {"learning_rate": values, "due": due.copy()}
+
+
+def rates(schedule, updates):
+    """The first rates of a Keras learning-rate schedule.
+
+    Args:
+        schedule: Keras learning-rate schedule of either generation.
+        updates: int >= 1, how many.
+
+    Returns:
+        float64 array of shape (updates,).
+    """
+    numbers = np.arange(updates)
+    try:
+        values = np.array(schedule(numbers), dtype="float64")
+        if values.shape == numbers.shape:
+            return values
+    except Exception:
+        pass  # whatever a schedule for scalars makes of an array
+    # One by one, where it takes scalars only; a line between those of a thousand will do.
+    some = np.unique(np.linspace(0, len(numbers) - 1, min(len(numbers), 1000)).astype(int))
+    return np.interp(numbers, numbers[some], [_number(schedule(int(n))) for n in numbers[some]])
+
+
+def _innermost(optimizer):
+    for attribute in ("inner_optimizer", "optimizer"):
+        inner = getattr(optimizer, attribute, None)
+        if inner is not None:
+            return _innermost(inner)
+    return optimizer
+
+
+def _counter(optimizer):
+    """The variable that counts; None in an optimizer of the old kind that has yet to make one."""
+    return getattr(_innermost(optimizer), "_iterations", None)
+
+
+def _schedule(optimizer):
+    """The learning-rate schedule of the innermost optimizer, or None."""
+    inner = _innermost(optimizer)
+    rate = getattr(inner, "_learning_rate", None)
+    if rate is None:
+        rate = getattr(inner, "learning_rate", None)  # the old kind shows its schedule
+    return rate if callable(rate) and hasattr(rate, "get_config") else None
+
+
+def _learning_rate(optimizer):
+    """(rate now, name of the schedule that it is from), each None where there is none."""
+    schedule = _schedule(optimizer)
+    if schedule is not None:
+        counter = _counter(optimizer)
+        return _number(schedule(0 if counter is None else counter)), type(schedule).__name__
+    try:
+        return _number(_innermost(optimizer).learning_rate), None
+    except (AttributeError, NotImplementedError, TypeError, ValueError):
+        return None, None  # a MultiOptimizer has several
+
+
+def _number(value):
+    return float(value.numpy() if hasattr(value, "assign") else value)
+
+
+def _settings(config, defaults=None):
+    """A configuration's plain values that are neither None nor the default."""
+    if not config.get("use_ema"):
+        config = {name: value for name, value in config.items() if "ema" not in name.split("_")}
+    return {
+        name: value
+        for name, value in config.items()
+        if name not in _NOT_SETTINGS
+        and value is not None
+        and not isinstance(value, dict)
+        and not (defaults is not None and value in (defaults.get(name), False))
+    }
+
+
+def _defaults(kind):
+    """The defaults of an optimizer class's arguments."""
+    defaults = {}
+    for base in reversed(kind.__mro__):
+        if "__init__" in vars(base) and base is not object:
+            for name, parameter in inspect.signature(base.__init__).parameters.items():
+                if parameter.default is not parameter.empty:
+                    defaults[name] = parameter.default
+    return defaults
+
+
+def _variables(optimizer):
+    variables = optimizer.variables
+    return variables() if callable(variables) else variables
+
+
+def _bytes(variables):
+    def width(variable):
+        name = getattr(variable.dtype, "name", variable.dtype)
+        bits = re.search(r"\d+", str(name))
+        return int(bits.group()) // 8 if bits else 1
+
+    return float(sum(math.prod(variable.shape) * width(variable) for variable in variables))

@@ -1,0 +1,165 @@
+"""Facts about optimizers, as R prints them."""
+
+import keras
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from generations import GENERATIONS, Generation
+from kerasoptimizers import describe
+from kerasoptimizers.rules import EqualAverage, ExponentialAverage, Rule, StepBack
+
+counts = st.integers(1, 12)
+
+
+@pytest.fixture(params=GENERATIONS)
+def generation(request):
+    return Generation(request.param)
+
+
+@given(
+    st.one_of(
+        st.just(Rule()),
+        st.builds(EqualAverage, st.integers(0, 30), counts),
+        st.builds(StepBack, counts, st.just(0.5)),
+        st.builds(ExponentialAverage, st.just(0.9), period=counts),
+    ),
+    st.integers(0, 60),
+)
+def test_next_due_is_the_first_update_that_is_due(rule, update):
+    found = rule.next_due(update)
+    assert found == next(n for n in range(update, update + 100) if rule.due(n))
+
+
+def trained(generation, optimizer, updates):
+    model = generation.keras.Sequential(
+        [generation.keras.layers.Input((3,)), generation.keras.layers.Dense(2)]
+    )
+    model.compile(optimizer, loss="mse")
+    for _ in range(updates):
+        model.train_on_batch(np.ones((4, 3), "float32"), np.ones((4, 2), "float32"))
+    return model
+
+
+def test_an_optimizer_that_is_not_built_has_made_no_updates(generation):
+    inner = generation.keras.optimizers.Adam(0.25, beta_1=0.5)
+    facts = describe.facts(generation.SWA(inner, start_averaging=5, name="mine", clipnorm=2.0))
+    assert facts["method"] == "SWA"
+    assert facts["name"] == "mine"
+    settings = facts["settings"]
+    assert list(settings)[:3] == ["start_averaging", "average_period", "clipnorm"]
+    assert [settings[name] for name in list(settings)[:3]] == [5, 10, 2.0]
+    assert facts["inner"] == {"method": "Adam", "settings": {"beta_1": 0.5}}
+    assert (facts["learning_rate"], facts["schedule"]) == (0.25, None)
+    assert not (facts["built"] or facts["has_average"] or facts["swapped"])
+    assert (facts["updates"], facts["snapshots"], facts["next_due"]) == (0, 0, 5)
+    assert set(facts["bytes"].values()) == {0.0}
+
+
+def test_updates_and_snapshots_are_counted_and_memory_summed(generation):
+    inner = generation.keras.optimizers.SGD(0.125, momentum=0.5)
+    optimizer = generation.SWA(inner, start_averaging=2, average_period=3)
+    trained(generation, optimizer, 6)
+    facts = describe.facts(optimizer)
+    assert (facts["updates"], facts["snapshots"], facts["next_due"]) == (6, 2, 8)
+    assert facts["built"] and facts["has_average"]
+    sizes = facts["bytes"]
+    assert sizes["weights"] == sizes["averages"] == 8 * 4
+    # A momentum for each weight, the count and the rate.
+    assert 8 * 4 < sizes["inner"] <= 8 * 4 + 3 * 8
+    optimizer.swap_weights()
+    assert describe.facts(optimizer)["swapped"]
+
+
+def test_methods_without_snapshots_say_when_they_move_next(generation):
+    lookahead = generation.Lookahead("sgd", sync_period=4)
+    trained(generation, lookahead, 5)
+    facts = describe.facts(lookahead)
+    assert (facts["snapshots"], facts["next_due"], facts["has_average"]) == (None, 7, True)
+    average = generation.ExponentialMovingAverage("sgd", average_decay=0.5)
+    trained(generation, average, 2)
+    assert describe.facts(average)["next_due"] == 2
+
+
+def test_the_rate_of_a_schedule_is_that_of_the_next_update(generation):
+    schedule = generation.SWALearningRate(0.5, 0.25, start_averaging=4, anneal_updates=0)
+    optimizer = generation.SWA(generation.keras.optimizers.SGD(schedule))
+    facts = describe.facts(optimizer)
+    assert (facts["learning_rate"], facts["schedule"]) == (0.5, "SWALearningRate")
+    trained(generation, optimizer, 4)
+    assert describe.facts(optimizer)["learning_rate"] == 0.25
+
+
+def test_lars_has_no_average(generation):
+    optimizer = generation.LARS(0.5, exclude_from_weight_decay=["bias"])
+    trained(generation, optimizer, 3)
+    facts = describe.facts(optimizer)
+    assert (facts["method"], facts["learning_rate"], facts["updates"]) == ("LARS", 0.5, 3)
+    assert facts["settings"]["exclude_from_weight_decay"] == ["bias"]
+    assert not any("ema" in name.split("_") for name in facts["settings"])
+    assert facts["inner"] is facts["next_due"] is facts["bytes"] is None
+
+
+def test_an_optimizer_in_an_optimizer_is_the_inner_one(generation):
+    inner = generation.SWA(generation.keras.optimizers.SGD(0.5), start_averaging=7)
+    facts = describe.facts(generation.Lookahead(inner))
+    assert facts["inner"]["method"] == "SWA"
+    assert facts["inner"]["settings"]["start_averaging"] == 7
+    assert "average_period" not in facts["inner"]["settings"]
+    assert facts["learning_rate"] == 0.5
+
+
+def test_the_course_has_the_rates_after_decay_and_the_moments(generation):
+    optimizer = generation.SWA(
+        generation.keras.optimizers.SGD(0.5), start_averaging=3, average_period=2, decay=1.0
+    )
+    course = describe.course(optimizer, 8)
+    np.testing.assert_allclose(course["learning_rate"], 0.5 / np.arange(1, 9), rtol=1e-6)
+    assert np.flatnonzero(course["due"]).tolist() == [3, 5, 7]
+    always = describe.course(generation.ExponentialMovingAverage("sgd"), 4)
+    assert always["due"].tolist() == [True] * 4
+
+
+def test_the_course_of_a_schedule_for_scalars_is_asked_one_by_one(generation):
+    class Halves(generation.keras.optimizers.schedules.LearningRateSchedule):
+        def __call__(self, step):
+            return 1.0 if step < 3 else 0.5
+
+        def get_config(self):
+            return {}
+
+    optimizer = generation.SWA(generation.keras.optimizers.SGD(Halves()))
+    assert describe.course(optimizer, 5)["learning_rate"].tolist() == [1.0, 1.0, 1.0, 0.5, 0.5]
+
+
+def test_legacy_optimizers_of_keras_2_are_described_before_they_count():
+    generation = Generation("tf_keras")
+    legacy = generation.keras.optimizers.legacy
+    inner = legacy.SGD(0.25, momentum=0.5)
+    optimizer = generation.SWA(inner, start_averaging=1)
+    facts = describe.facts(optimizer)
+    assert (facts["updates"], facts["learning_rate"]) == (0, 0.25)
+    assert facts["inner"] == {"method": "SGD", "settings": {"momentum": 0.5}}
+    assert inner._iterations is None  # asking has made nothing
+    trained(generation, optimizer, 2)
+    facts = describe.facts(optimizer)
+    assert (facts["updates"], facts["snapshots"], facts["next_due"]) == (2, 1, 11)
+    with_schedule = legacy.SGD(generation.SWALearningRate(0.5, 0.25, 4))
+    assert describe.facts(generation.SWA(with_schedule))["schedule"] == "SWALearningRate"
+
+
+@pytest.mark.skipif(
+    not hasattr(keras.optimizers, "MultiOptimizer"), reason="This Keras has no MultiOptimizer."
+)
+def test_several_rates_are_none():
+    generation = Generation("keras3")
+    sgd = keras.optimizers.SGD
+    several = keras.optimizers.MultiOptimizer(
+        keras.optimizers.OptimizerMap(sgd(0.5), {".*bias": sgd(0.25)})
+    )
+    optimizer = generation.SWA(several)
+    assert describe.facts(optimizer)["learning_rate"] is None
+    assert np.isnan(describe.course(optimizer, 3)["learning_rate"]).all()
+    trained(generation, optimizer, 3)
+    assert describe.facts(optimizer)["updates"] == 3
