@@ -62,23 +62,23 @@ whole <- function(x, minimum, word = NULL, name = rlang::caller_arg(x),
   as.integer(x)
 }
 
-real <- function(x, allowed, accepts, name, call) {
+number <- function(x, allowed, accepts, name, call) {
   if (!is_number(x) || !accepts(x)) refuse(name, allowed, describe(x), call)
   as.double(x)
 }
 
 fraction <- function(x, name = rlang::caller_arg(x), call = rlang::caller_env()) {
-  real(x, "a number from 0 to 1", function(x) x >= 0 && x <= 1, name, call)
+  number(x, "a number from 0 to 1", function(x) x >= 0 && x <= 1, name, call)
 }
 
 positive <- function(x, name = rlang::caller_arg(x), call = rlang::caller_env()) {
-  real(x, "a number > 0", function(x) x > 0, name, call)
+  number(x, "a number > 0", function(x) x > 0, name, call)
 }
 
 not_negative <- function(x, word = NULL, name = rlang::caller_arg(x),
                          call = rlang::caller_env()) {
   if (is_word(x, word)) return(x)
-  real(x, or_word(word, "a number >= 0"), function(x) x >= 0, name, call)
+  number(x, or_word(word, "a number >= 0"), function(x) x >= 0, name, call)
 }
 
 # One of the checks, where NULL stands for 'not given'.
@@ -198,7 +198,7 @@ is_model <- function(x) !is.null(model_generation(x))
 # A number, or a schedule of either Keras.
 rate <- function(x, name = rlang::caller_arg(x), call = rlang::caller_env()) {
   if (!missing(x) && !is.null(schedule_generation(x))) return(x)
-  real(x, "a number >= 0 or a Keras learning-rate schedule", function(x) x >= 0, name, call)
+  number(x, "a number >= 0 or a Keras learning-rate schedule", function(x) x >= 0, name, call)
 }
 
 # The generation that such a rate means.

@@ -2,7 +2,8 @@
 # its averages.
 
 new_averaging_optimizer <- function(class, optimizer, ..., name, clipnorm, clipvalue, decay,
-                                    lr, global_clipnorm, call = rlang::caller_env()) {
+                                    lr, global_clipnorm, check_finite,
+                                    call = rlang::caller_env()) {
   generation <- inner_generation(optimizer, call)
   arguments <- list(
     optimizer, ...,
@@ -11,19 +12,30 @@ new_averaging_optimizer <- function(class, optimizer, ..., name, clipnorm, clipv
     clipvalue = optional(positive, clipvalue, call = call),
     decay = optional(not_negative, decay, call = call),
     lr = optional(not_negative, lr, call = call),
-    global_clipnorm = optional(positive, global_clipnorm, call = call)
+    global_clipnorm = optional(positive, global_clipnorm, call = call),
+    check_finite = flag(check_finite, call = call)
   )
   result <- call_ours(class, generation, arguments, call)
-  if (!is.null(lr)) warn_lr("set the inner optimizer's `learning_rate`")
+  say_old_settings(lr, decay, "Set the inner optimizer's {.arg learning_rate} instead.")
   result
 }
 
-warn_lr <- function(what_to_do) {
-  rlang::warn(
-    sprintf("`lr` is deprecated: %s instead.", what_to_do),
-    class = "kerasoptimizers_deprecated",
-    .frequency = "once", .frequency_id = "kerasoptimizers_lr"
+# Old scripts run; a message, once per session, says what is written today.
+say_old <- function(id, old, new) {
+  cli::cli_inform(
+    c("!" = old, "i" = new), class = "kerasoptimizers_deprecated",
+    .frequency = "once", .frequency_id = paste0("kerasoptimizers_", id)
   )
+}
+
+say_old_settings <- function(lr, decay, instead_of_lr) {
+  if (!is.null(lr)) say_old("lr", "{.arg lr} is deprecated.", instead_of_lr)
+  if (!is.null(decay)) {
+    say_old("decay", "{.arg decay} is how old scripts have it.", paste(
+      "Give the inner optimizer a learning-rate schedule instead:",
+      "{.fn learning_rate_schedule_inverse_time_decay} with {.code decay_steps = 1}."
+    ))
+  }
 }
 
 #' Put the averages into a model's weights

@@ -3,7 +3,9 @@
 #' A callback for `fit()`, `evaluate()` and `predict()` of a model that is compiled with an
 #' averaging optimizer: the averages stand in the model while it is validated, evaluated
 #' or predicts, and the weights before and after. Training ends in the same weights, bit for
-#' bit, as without it.
+#' bit, as without it. The weights also come back when the validation in `fit()` fails or is
+#' interrupted. (An `evaluate()` or `predict()` of its own that is interrupted between two batches
+#' leaves the averages in the model: [swap_weights()] puts the weights back.)
 #'
 #' Use it to see in the validation metrics how good the averages are, and to have early
 #' stopping and checkpoints go by that. It doesn't save the averages
@@ -19,14 +21,19 @@
 #' model |> fit(x, y, validation_split = 0.1, callbacks = callback_swap_averages())
 #' ```
 #'
+#' @param weights_too `TRUE` or `FALSE`, the default: whether `fit()` validates twice, with the
+#'   averages and with the weights, whose metrics are in its history as `val_weights_loss` and the
+#'   like. [plot_averaging()] draws both.
 #' @returns A Python callback for the R package keras3 or keras (see
 #'   [kerasoptimizers-package] for which).
 #' @section Errors:
+#' It is an error if `weights_too` is not as described.
 #' `fit()`, `evaluate()` or `predict()` stops if the model is not compiled with an averaging
 #' optimizer.
 #' @references Izmailov et al. (2018), *Averaging Weights Leads to Wider Optima and
 #'   Better Generalization*, <https://arxiv.org/abs/1803.05407>.
 #' @family schedules and callbacks
+#' @seealso [plot_averaging()]
 #' @export
 #' @examplesIf Sys.getenv("RETICULATE_PYTHON") != "" && reticulate::py_module_available("keras")
 #' keras <- reticulate::import("keras")
@@ -36,8 +43,9 @@
 #' y <- x %*% c(1, -1)
 #' model$fit(x, y, epochs = 5L, verbose = 0L, validation_split = 0.2,
 #'           callbacks = list(callback_swap_averages()))
-callback_swap_averages <- function() {
-  call_ours("SwapAverages", default_generation(rlang::current_env()), list())
+callback_swap_averages <- function(weights_too = FALSE) {
+  generation <- default_generation(rlang::current_env())
+  call_ours("SwapAverages", generation, list(weights_too = flag(weights_too)))
 }
 
 #' Checkpoints that hold the averages

@@ -31,10 +31,29 @@
 #' are those of the pass. With `data` the last epoch trains like the others, and a separate
 #' pass over `data` follows.
 #'
+#' @section Other callbacks, errors and interrupts:
+#' Callbacks that look at the model at the ends of epochs, as `callback_model_checkpoint()` does,
+#' come after `callback_swa()` in the list: in the last epoch they see the average then.
+#' An error or an interrupt while training or in validation, also in the last epoch, leaves the model
+#' with its own weights and batch-norm statistics.
+#'
+#' @section Training in several sessions:
+#' With `backup_dir` a training that broke off, or was killed, goes on in another R session as if it
+#' had not: give the same call of `callback_swa()` to a `fit()` that goes on, by
+#' `callback_backup_and_restore()` or, with a saved model, by `initial_epoch`. The average, the
+#' optimizer's own learning rate and the place in the schedule come from the folder.
+#' ```r
+#' model |> fit(x, y, epochs = 40, callbacks = list(
+#'   callback_swa(30, "constant", backup_dir = "average"),
+#'   callback_backup_and_restore("backup")
+#' ))
+#' ```
+#'
 #' @section Learning rates in the history:
 #' The learning rates that were set are in the history that `fit()` returns, as `lr`: one
 #' for each epoch, with `"cyclic"` that of its last batch, 0 where the epoch is a forward pass.
-#' The callback's `$lr_record` holds those of all batches.
+#' [`as.data.frame()`][as.data.frame.callback_swa] of the callback has those of all batches, and the
+#' snapshots that were taken.
 #'
 #' @param start_epoch The first epoch, counted from 1 as `fit()` prints them, that enters
 #'   the average: a whole number, 2 or more, lower than `epochs` of `fit()`.
@@ -52,12 +71,16 @@
 #' @param data Inputs to recalibrate batch norm with: an array, a list of arrays for several
 #'   inputs, or a Python data set; anything that [update_batch_norm()] takes and that can
 #'   be drawn more than once. `NULL`, the default, gives the last epoch to it instead.
+#' @param backup_dir A folder for this training alone, which is made if need be: a string. The
+#'   average is kept there after each epoch, of the last two, so that a `fit()` in another
+#'   session can go on with it, and is deleted when training is done. `NULL`, the default, keeps
+#'   nothing.
 #' @returns A Python callback for `fit()` of the R package keras3 or keras (see
 #'   [kerasoptimizers-package] for which).
 #' @section Errors:
 #' An argument that is not as described stops with an error that names it: at once, or, for
-#' what doesn't fit `epochs` or the optimizer's rate, when `fit()` begins, before
-#' anything is trained.
+#' what doesn't fit `epochs`, the optimizer's rate or the average in `backup_dir`, when `fit()`
+#' begins, before anything is trained.
 #' @references Izmailov et al. (2018), *Averaging Weights Leads to Wider Optima and
 #'   Better Generalization*, <https://arxiv.org/abs/1803.05407>. Arguments, schedules and
 #'   averages are those of the Python package keras-swa.
@@ -73,7 +96,7 @@
 #' model$fit(x, y, epochs = 8L, verbose = 0L, callbacks = list(swa))
 callback_swa <- function(start_epoch, lr_schedule = "manual", swa_lr = "auto",
                          swa_lr2 = "auto", swa_freq = 1, batch_size = NULL, verbose = 0,
-                         data = NULL) {
+                         data = NULL, backup_dir = NULL) {
   generation <- default_generation(rlang::current_env())
   callback <- call_ours("SWACallback", generation, list(
     start_epoch = whole(start_epoch, 2),
@@ -83,7 +106,8 @@ callback_swa <- function(start_epoch, lr_schedule = "manual", swa_lr = "auto",
     swa_freq = whole(swa_freq, 1),
     batch_size = optional(whole, batch_size, 1),
     verbose = choice(verbose, c(0, 1)),
-    data = optional(examples, data, again = TRUE)
+    data = optional(examples, data, again = TRUE),
+    backup_dir = if (!is.null(backup_dir)) path.expand(string(backup_dir))
   ))
   # plot() and as.data.frame() of a history want one value for each epoch.
   callback$history_by_epoch <- TRUE

@@ -1,8 +1,10 @@
 # What Python needs for this package, and how it gets there.
 
+oldest_keras <- c(keras3 = "3.8", keras = "2.16")
+
 python_packages <- function(generation = "keras3", backend = Sys.getenv("KERAS_BACKEND")) {
-  if (generation == "keras") return(c("tf_keras>=2.16", "tensorflow"))
-  c("keras>=3.8", if (backend %in% c("jax", "torch")) backend else "tensorflow")
+  backend <- if (generation == "keras3" && backend %in% c("jax", "torch")) backend else "tensorflow"
+  c(paste0(keras_modules[[generation]], ">=", oldest_keras[[generation]]), backend)
 }
 
 # reticulate 1.41 and newer make a Python with these packages by themselves, in a
@@ -35,6 +37,7 @@ declare_python_packages <- function() {
 #' An argument that is not as described stops with an error that names it, before
 #' anything is installed.
 #' @references The package keras3 has `install_keras()`, which this function follows.
+#' @family setup
 #' @seealso [kerasoptimizers-package] for which Keras is used.
 #' @export
 #' @examples
@@ -55,19 +58,50 @@ install_kerasoptimizers <- function(envname = NULL, keras = "keras3", backend = 
 
 # The one line for a Python, or a package of it, that is not there.
 import_error <- function(e, generation, call) {
-  install <- if (generation == "keras3") {
-    "`install_kerasoptimizers()`"
-  } else {
-    '`install_kerasoptimizers(keras = "keras")`'
-  }
   if (!reticulate::py_available()) {
-    abort(paste0("Python was not found: install Python 3.10 or newer, then run ",
-                 install, "."), call)
+    abort(sprintf("Python was not found: looked %s; install Python 3.10 or newer, then run %s.",
+                  looked_for_python(), install_command(generation)), call)
   }
   missing <- sub(".*No module named '([^'.]+)'.*", "\\1", conditionMessage(e))
   if (missing != conditionMessage(e)) {
     abort(sprintf("The Python package %s is missing from %s: run %s and restart R.",
-                  missing, reticulate::py_exe(), install), call)
+                  missing, reticulate::py_exe(), install_command(generation)), call)
   }
   python_error(e, call)
+}
+
+install_command <- function(generation) {
+  if (generation == "keras3") "`install_kerasoptimizers()`" else
+    '`install_kerasoptimizers(keras = "keras")`'
+}
+
+# Where reticulate looks for a Python, in its order.
+looked_for_python <- function() {
+  chosen <- Sys.getenv("RETICULATE_PYTHON")
+  if (nzchar(chosen)) return(paste("at", chosen, "(RETICULATE_PYTHON)"))
+  environment <- Sys.getenv("RETICULATE_PYTHON_ENV")
+  paste(c(
+    if (nzchar(environment)) paste("in", environment, "(RETICULATE_PYTHON_ENV)"),
+    'in the environment "r-reticulate"', "on the PATH"
+  ), collapse = ", ")
+}
+
+# The version numbers, alone, of a string such as "3.9.0.dev2024".
+version_of <- function(x) numeric_version(sub("^([0-9]+(\\.[0-9]+)*).*", "\\1", x))
+
+# Stops where Python or the Keras of a generation is older than what the package is made for.
+require_versions <- function(keras, generation, call) {
+  python <- as.character(reticulate::py_config()$version)
+  if (version_of(python) < "3.10") {
+    abort(sprintf(paste("%s is Python %s, and 3.10 or newer is needed: restart R, choose one by",
+                        "`reticulate::use_python()`, run %s."),
+                  reticulate::py_exe(), python, install_command(generation)), call)
+  }
+  version <- keras$`__version__`
+  if (version_of(version) < oldest_keras[[generation]]) {
+    abort(sprintf(paste("The Python package %s in %s is %s, and %s or newer is needed: run %s,",
+                        "restart R."),
+                  keras_modules[[generation]], reticulate::py_exe(), version,
+                  oldest_keras[[generation]], install_command(generation)), call)
+  }
 }

@@ -58,7 +58,8 @@
 optimizer_ema <- function(optimizer, trainable_weights_only = TRUE, average_decay = 0.99,
                           start_step = 0, dynamic_decay = TRUE,
                           name = "ExponentialMovingAverage", clipnorm = NULL, clipvalue = NULL,
-                          decay = NULL, lr = NULL, global_clipnorm = NULL, update_period = 1) {
+                          decay = NULL, lr = NULL, global_clipnorm = NULL, update_period = 1,
+                          check_finite = TRUE) {
   new_averaging_optimizer(
     "ExponentialMovingAverage", optimizer,
     trainable_weights_only = flag(trainable_weights_only),
@@ -67,6 +68,6 @@ optimizer_ema <- function(optimizer, trainable_weights_only = TRUE, average_deca
     dynamic_decay = flag(dynamic_decay),
     update_period = whole(update_period, 1),
     name = name, clipnorm = clipnorm, clipvalue = clipvalue, decay = decay, lr = lr,
-    global_clipnorm = global_clipnorm
+    global_clipnorm = global_clipnorm, check_finite = check_finite
   )
 }

@@ -81,7 +81,7 @@ optimizer_lars <- function(learning_rate = 0.01, momentum = 0.9, weight_decay_ra
   )
   settings <- check_lars_settings(named(...), generation, call)
   result <- call_ours("LARS", generation, c(arguments, settings))
-  if (!is.null(settings$lr)) warn_lr("use `learning_rate`")
+  say_old_settings(settings$lr, settings$decay, "Use {.arg learning_rate} instead.")
   result
 }
 

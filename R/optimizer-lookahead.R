@@ -38,12 +38,13 @@
 #' model$fit(x, y, epochs = 10L, verbose = 0L)
 optimizer_lookahead <- function(optimizer, sync_period = 6, slow_step_size = 0.5,
                                 name = "Lookahead", clipnorm = NULL, clipvalue = NULL,
-                                decay = NULL, lr = NULL, global_clipnorm = NULL) {
+                                decay = NULL, lr = NULL, global_clipnorm = NULL,
+                                check_finite = TRUE) {
   new_averaging_optimizer(
     "Lookahead", optimizer,
     sync_period = whole(sync_period, 1),
     slow_step_size = fraction(slow_step_size),
     name = name, clipnorm = clipnorm, clipvalue = clipvalue, decay = decay, lr = lr,
-    global_clipnorm = global_clipnorm
+    global_clipnorm = global_clipnorm, check_finite = check_finite
   )
 }

@@ -3,9 +3,9 @@
 #' Moving average of weights, as in TensorFlow Addons
 #'
 #' The exponential moving average of the R package tfaddons, with its arguments. For
-#' new work take [optimizer_ema()], which says what it does and when to use it. This
-#' one differs in two ways: the decay is constant unless `dynamic_decay` is `TRUE`, and
-#' a growing decay lags one update behind.
+#' new work take [optimizer_ema()], which says what it does and when to use it; a message, once
+#' per session, says so too. This one differs in two ways: the decay is constant unless
+#' `dynamic_decay` is `TRUE`, and a growing decay lags one update behind.
 #'
 #' @inheritParams optimizer_ema
 #' @inheritParams optimizer_swa
@@ -27,8 +27,8 @@ optimizer_moving_average <- function(optimizer, sequential_update = TRUE, averag
                                      num_updates = NULL, name = "MovingAverage",
                                      clipnorm = NULL, clipvalue = NULL, decay = NULL, lr = NULL,
                                      start_step = 0, dynamic_decay = FALSE,
-                                     global_clipnorm = NULL) {
-  new_averaging_optimizer(
+                                     global_clipnorm = NULL, check_finite = TRUE) {
+  result <- new_averaging_optimizer(
     "MovingAverage", optimizer,
     sequential_update = flag(sequential_update),
     average_decay = fraction(average_decay),
@@ -36,8 +36,11 @@ optimizer_moving_average <- function(optimizer, sequential_update = TRUE, averag
     start_step = whole(start_step, 0),
     dynamic_decay = flag(dynamic_decay),
     name = name, clipnorm = clipnorm, clipvalue = clipvalue, decay = decay, lr = lr,
-    global_clipnorm = global_clipnorm
+    global_clipnorm = global_clipnorm, check_finite = check_finite
   )
+  say_old("moving_average", "{.fn optimizer_moving_average} is the name in tfaddons.",
+          "New scripts use {.fn optimizer_ema}, with {.code dynamic_decay = FALSE} for this decay.")
+  result
 }
 
 #' The old name of optimizer_lookahead()
@@ -55,10 +58,7 @@ optimizer_moving_average <- function(optimizer, sequential_update = TRUE, averag
 #' @examplesIf Sys.getenv("RETICULATE_PYTHON") != "" && reticulate::py_module_available("keras")
 #' lookahead_mechanism("sgd", sync_period = 5)
 lookahead_mechanism <- function(...) {
-  rlang::inform(
-    "`lookahead_mechanism()` is called `optimizer_lookahead()` now.",
-    class = "kerasoptimizers_deprecated",
-    .frequency = "once", .frequency_id = "kerasoptimizers_lookahead_mechanism"
-  )
+  say_old("lookahead_mechanism", "{.fn lookahead_mechanism} is the name in tfaddons.",
+          "New scripts use {.fn optimizer_lookahead}, which has the same arguments.")
   optimizer_lookahead(...)
 }

@@ -40,10 +40,15 @@
 #'   `clipvalue` and `global_clipnorm`. It can't be given together with the latter.
 #' @param clipvalue Largest absolute value (> 0) of a gradient's elements.
 #' @param decay Decay (>= 0) of the inner learning rate per update: after n updates it
-#'   is the first one divided by `1 + decay * n`. `NULL`, the default, is no decay.
-#' @param lr Learning rate (>= 0) to set on the inner optimizer. Deprecated: give it
-#'   to the inner optimizer as its `learning_rate`.
+#'   is the first one divided by `1 + decay * n`. `NULL`, the default, is no decay. It is for old
+#'   scripts, and a message, once per session, says so: give the inner optimizer a learning-rate
+#'   schedule instead.
+#' @param lr Learning rate (>= 0) to set on the inner optimizer. Deprecated, as a message, once
+#'   per session, says: give it to the inner optimizer as its `learning_rate`.
 #' @param global_clipnorm Largest norm (> 0) of all gradients together.
+#' @param check_finite `TRUE`, the default, or `FALSE`. `TRUE`: an update after which a
+#'   weight is not finite (`NaN` or infinite) moves no average, and one warning names the weight. So
+#'   an average outlives a training that diverges. `FALSE` leaves the check out.
 #' @returns A Python optimizer for the `compile()` of the R package keras3 or keras,
 #'   whichever the inner optimizer comes from (see [kerasoptimizers-package] for names). Its
 #'   `learning_rate` is that of the inner optimizer, so Keras's learning-rate
@@ -56,7 +61,8 @@
 #'   <https://arxiv.org/abs/1803.05407>. Arguments and arithmetic are those of
 #'   `tfa.optimizers.SWA` of TensorFlow Addons.
 #' @family optimizers
-#' @seealso [assign_average_vars()] and [swap_weights()] to use the averages.
+#' @seealso [assign_average_vars()] and [swap_weights()] to use the averages,
+#'   [print()][print.kerasoptimizers] and [plot()][plot.kerasoptimizers] to see when they are taken.
 #' @export
 #' @examplesIf Sys.getenv("RETICULATE_PYTHON") != "" && reticulate::py_module_available("keras")
 #' keras <- reticulate::import("keras")
@@ -69,13 +75,13 @@
 #' assign_average_vars(model)
 optimizer_swa <- function(optimizer, start_averaging = 0, average_period = 10, name = "SWA",
                           sequential_update = TRUE, clipnorm = NULL, clipvalue = NULL,
-                          decay = NULL, lr = NULL, global_clipnorm = NULL) {
+                          decay = NULL, lr = NULL, global_clipnorm = NULL, check_finite = TRUE) {
   new_averaging_optimizer(
     "SWA", optimizer,
     start_averaging = whole(start_averaging, 0),
     average_period = whole(average_period, 1),
     sequential_update = flag(sequential_update),
     name = name, clipnorm = clipnorm, clipvalue = clipvalue, decay = decay, lr = lr,
-    global_clipnorm = global_clipnorm
+    global_clipnorm = global_clipnorm, check_finite = check_finite
   )
 }

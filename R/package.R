@@ -18,7 +18,13 @@
 #' | [swap_weights()] | exchanges a model's weights and averages |
 #' | [update_batch_norm()] | recomputes batch-norm statistics for the weights a model has |
 #' | [shadow_copy()], [has_shadow_copy()] | create the averages before training |
+#' | [print()][print.kerasoptimizers] and summary() | say how far an optimizer has come |
+#' | [as.data.frame()][as.data.frame.callback_swa] | what [callback_swa()] recorded |
+#' | [plot()][plot.kerasoptimizers] | draws learning rates and the moments of averaging |
+#' | [plot_averaging()] | draws metrics of weights and averages side by side |
+#' | [plot_loss_plane()] | draws the loss over the plane through three weight vectors |
 #' | [optimizer_moving_average()], [lookahead_mechanism()] | names of the R package tfaddons |
+#' | [install_kerasoptimizers()] | installs the Python packages |
 #'
 #' @section Which Keras:
 #' The package works with Keras 3 (R package keras3, or Python `keras`) and with
@@ -40,12 +46,27 @@
 #' @section Errors:
 #' A wrong argument stops with a condition of class
 #' `kerasoptimizers_argument_error`, before anything is changed; every error
-#' of the package has class `kerasoptimizers_error`.
+#' of the package has class `kerasoptimizers_error`. Each is one line. Where Python, Keras or a
+#' version is missing, it says which, where it was looked for and the command that mends it.
+#'
+#' @section Options:
+#' * `kerasoptimizers.keras`: `"keras3"` or `"keras"`, see above.
+#' * `kerasoptimizers.ggplot2`: `FALSE` has pictures drawn with base graphics also where ggplot2 is
+#'   installed.
 #'
 #' @keywords internal
 "_PACKAGE"
 
 .onLoad <- function(libname, pkgname) {
+  # Loading reticulate takes most of a second: whoever needs it first waits for it.
+  if (isNamespaceLoaded("reticulate")) {
+    prepare_reticulate()
+  } else {
+    setHook(packageEvent("reticulate", "onLoad"), function(...) prepare_reticulate())
+  }
+}
+
+prepare_reticulate <- function() {
   declare_python_packages()
   # Keras finds the classes of a saved optimizer only once they are registered.
   on_python_load("keras", function() python_module("keras3"))
@@ -72,9 +93,10 @@ on_python_load <- function(module, hook) {
 python_module <- function(generation, call = rlang::caller_env()) {
   tryCatch({
     # Asking for Keras first lets reticulate choose a Python that has it.
-    reticulate::import(keras_modules[[generation]])
+    keras <- reticulate::import(keras_modules[[generation]])
+    require_versions(keras, generation, call)
     import_ours(modules[[generation]])
-  }, error = function(e) import_error(e, generation, call))
+  }, kerasoptimizers_error = stop, error = function(e) import_error(e, generation, call))
 }
 
 import_ours <- function(module) {

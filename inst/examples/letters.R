@@ -1,10 +1,11 @@
-# Weight averaging on real letters: one network, trained three times from the same start on the same data in the same
-# order, by plain SGD, by SWA on SGD and by Lookahead on SGD.
+# Weight averaging on real letters: one network, trained three times from the same start on the
+# same data in the same order, by plain SGD, by SWA on SGD and by Lookahead on SGD.
 #
 #   Rscript letters.R [folder of the picture] [epochs] [seed]
 #
-# Prints a table and draws the test accuracy after each epoch. The data are the 20,000 letters of the R package mlbench:
-# 16 numbers that describe the picture of a letter, 26 classes (Frey and Slate 1991, doi:10.1007/BF00114162).
+# Prints a table and draws the test accuracy after each epoch. The data are the 20,000 letters of
+# the R package mlbench: 16 numbers that describe the picture of a letter, 26 classes (Frey and
+# Slate 1991, doi:10.1007/BF00114162).
 
 library(kerasoptimizers)
 
@@ -12,13 +13,17 @@ arguments <- commandArgs(trailingOnly = TRUE)
 folder <- if (length(arguments) >= 1) arguments[1] else "."
 epochs <- if (length(arguments) >= 2) as.integer(arguments[2]) else 20L
 seed <- if (length(arguments) >= 3) as.integer(arguments[3]) else 1L
-if (anyNA(c(epochs, seed)) || epochs < 1) stop("epochs and seed must be whole numbers", call. = FALSE)
+if (anyNA(c(epochs, seed)) || epochs < 1) {
+  stop("epochs and seed must be whole numbers", call. = FALSE)
+}
 dir.create(folder, showWarnings = FALSE, recursive = TRUE)
 batch_size <- 64L
 
 # ---- Data: 16,000 letters to train on, 4,000 to test with
 
-if (!requireNamespace("mlbench", quietly = TRUE)) stop("the R package mlbench, which has the data, is missing", call. = FALSE)
+if (!requireNamespace("mlbench", quietly = TRUE)) {
+  stop("the R package mlbench, which has the data, is missing", call. = FALSE)
+}
 data("LetterRecognition", package = "mlbench")
 set.seed(seed)
 train <- sample(nrow(LetterRecognition), 16000)
@@ -41,23 +46,31 @@ if (requireNamespace("keras3", quietly = TRUE)) {
       keras3::layer_dense(26, activation = "softmax")
   }
   sgd <- function() keras3::optimizer_sgd(learning_rate = 0.1, momentum = 0.9)
-  compile <- function(model, optimizer) keras3::compile(model, optimizer, loss, metrics = "accuracy")
-  fit <- function(model, x, y) keras3::fit(model, x, y, batch_size = batch_size, epochs = 1, verbose = 0)
+  compile <- function(model, optimizer) {
+    keras3::compile(model, optimizer, loss, metrics = "accuracy")
+  }
+  fit <- function(model, x, y) {
+    keras3::fit(model, x, y, batch_size = batch_size, epochs = 1, verbose = 0)
+  }
   evaluate <- function(model, x, y) keras3::evaluate(model, x, y, batch_size = 1000, verbose = 0)
 } else {
   keras <- reticulate::import("keras")
-  used <- paste0("Python's keras ", keras[["__version__"]], " (the R package keras3 is not installed)")
+  version <- keras[["__version__"]]
+  used <- paste0("Python's keras ", version, " (the R package keras3 is not installed)")
   new_model <- function() {
     dense <- keras$layers$Dense
     keras$Sequential(list(
       keras$layers$Input(list(16L)),
-      dense(128L, activation = "relu"), dense(128L, activation = "relu"), dense(26L, activation = "softmax")
+      dense(128L, activation = "relu"), dense(128L, activation = "relu"),
+      dense(26L, activation = "softmax")
     ))
   }
   sgd <- function() keras$optimizers$SGD(learning_rate = 0.1, momentum = 0.9)
   compile <- function(model, optimizer) model$compile(optimizer, loss, metrics = list("accuracy"))
   fit <- function(model, x, y) model$fit(x, y, batch_size = batch_size, epochs = 1L, verbose = 0L)
-  evaluate <- function(model, x, y) model$evaluate(x, y, batch_size = 1000L, verbose = 0L, return_dict = TRUE)
+  evaluate <- function(model, x, y) {
+    model$evaluate(x, y, batch_size = 1000L, verbose = 0L, return_dict = TRUE)
+  }
 }
 
 # ---- Training
@@ -88,7 +101,8 @@ run <- function(method) {
   start <- proc.time()[["elapsed"]]
   for (epoch in seq_len(epochs)) {
     fit(model, features[train, ], classes[train])
-    # The averages stand in for the weights while the model is tested, and the training goes on without them.
+    # The averages stand in for the weights while the model is tested, and the training goes on
+    # without them.
     averaged <- epoch * updates_per_epoch > method$averages_from
     if (averaged) swap_weights(model)
     accuracy[epoch] <- test_accuracy(model)
@@ -104,7 +118,10 @@ run <- function(method) {
 }
 
 cat("Keras through ", used, "\n", sep = "")
-cat(length(train), " letters to train on, ", nrow(features) - length(train), " to test with, seed ", seed, "\n\n", sep = "")
+cat(
+  length(train), " letters to train on, ", nrow(features) - length(train), " to test with, seed ",
+  seed, "\n\n", sep = ""
+)
 results <- lapply(methods, run)
 
 # ---- Table and picture
@@ -150,12 +167,16 @@ draw <- function(results) {
   text(from + 0.5, bottom, "SWA averages from here", pos = 4, cex = 0.8, col = colors[2])
   # SGD last and so on top: until it averages, SWA is the same training.
   for (i in rev(seq_along(results))) {
-    lines(seq_len(epochs), accuracy[, i], type = "o", col = colors[i], pch = marks[i], bg = "white", lwd = 2, cex = 0.8)
+    lines(
+      seq_len(epochs), accuracy[, i],
+      type = "o", col = colors[i], pch = marks[i], bg = "white", lwd = 2, cex = 0.8
+    )
   }
   legend(
     "bottomright",
     inset = c(0.02, 0.1), bg = "white", box.col = "#cccccc", cex = 0.85,
-    legend = paste0(table$method, "  ", table[["test accuracy"]]), col = colors, pch = marks, pt.bg = "white", lwd = 2
+    legend = paste0(table$method, "  ", table[["test accuracy"]]), col = colors, pch = marks,
+    pt.bg = "white", lwd = 2
   )
 }
 

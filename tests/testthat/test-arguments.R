@@ -4,7 +4,10 @@ never_a_number <- list(
   "-1" = -1, "-1" = -1L, "-Inf" = -Inf,
   "a vector of length 2" = c(1, 2), "a vector of length 0" = numeric(), "a list" = list(1),
   "an object of class factor" = factor(1), "an object of class Date" = as.Date("2024-01-01"),
-  "a function" = mean, "an object of type symbol" = as.name("x"), "1+2i" = 1+2i
+  "a function" = mean, "an object of type symbol" = as.name("x"), "1+2i" = 1 + 2i,
+  "NA" = NA_integer_, '"3"' = "3", "an object of class data.frame" = data.frame(x = 1),
+  "an object of class difftime" = as.difftime(1, units = "days"),
+  "an object of type environment" = globalenv()
 )
 null <- list("NULL" = NULL)
 counts <- c(never_a_number, null, list("2.5" = 2.5))
@@ -43,36 +46,37 @@ limits <- list(
   lr = list("a number >= 0", never_a_number)
 )
 a_name <- list(name = list("a string", not_a_string))
+averaging <- c(limits, a_name, list(check_finite = list("TRUE or FALSE", not_a_flag)))
 a_rate <- list("a number >= 0 or a Keras learning-rate schedule", c(never_a_number, null))
 
 # What each function can be called with, and what each argument refuses.
 valid <- list(
   optimizer_swa = list("sgd"), optimizer_lookahead = list("sgd"), optimizer_ema = list("sgd"),
   optimizer_moving_average = list("sgd"), lookahead_mechanism = list("sgd"),
-  optimizer_lars = list(), callback_swa = list(2),
+  optimizer_lars = list(), callback_swa = list(2), callback_swap_averages = list(),
   callback_average_model_checkpoint = list(update_weights = FALSE, filepath = "model.keras"),
   learning_rate_schedule_swa = list(
     initial_learning_rate = 0.1, swa_learning_rate = 0.01, start_averaging = 10
   )
 )
 wrong <- list(
-  optimizer_swa = c(limits, a_name, list(
+  optimizer_swa = c(averaging, list(
     start_averaging = list("a whole number >= 0", counts),
     average_period = list("a whole number >= 1", at_least_1),
     sequential_update = list("TRUE or FALSE", not_a_flag)
   )),
-  optimizer_lookahead = c(limits, a_name, list(
+  optimizer_lookahead = c(averaging, list(
     sync_period = list("a whole number >= 1", at_least_1),
     slow_step_size = list("a number from 0 to 1", fractions)
   )),
-  optimizer_ema = c(limits, a_name, list(
+  optimizer_ema = c(averaging, list(
     trainable_weights_only = list("TRUE or FALSE", not_a_flag),
     average_decay = list("a number from 0 to 1", fractions),
     start_step = list("a whole number >= 0", counts),
     dynamic_decay = list("TRUE or FALSE", not_a_flag),
     update_period = list("a whole number >= 1", at_least_1)
   )),
-  optimizer_moving_average = c(limits, a_name, list(
+  optimizer_moving_average = c(averaging, list(
     sequential_update = list("TRUE or FALSE", not_a_flag),
     average_decay = list("a number from 0 to 1", fractions),
     num_updates = list("a whole number >= 0", not_null(counts)),
@@ -106,8 +110,10 @@ wrong <- list(
     batch_size = list("a whole number >= 1", not_null(at_least_1)),
     verbose = list("0 or 1", not_0_or_1),
     data = list("an array, a list of arrays or a data set",
-                c(not_null(not_data), list("a function" = mean)))
+                c(not_null(not_data), list("a function" = mean))),
+    backup_dir = list("a string", not_null(not_a_string))
   ),
+  callback_swap_averages = list(weights_too = list("TRUE or FALSE", not_a_flag)),
   callback_average_model_checkpoint = list(
     update_weights = list("TRUE or FALSE", c(not_a_flag, list('"model.h5"' = "model.h5"))),
     filepath = list("a string", not_a_string),
@@ -377,11 +383,13 @@ test_that("callbacks and LARS are of the Keras of the option, and a schedule's o
   tf_keras <- python_keras("tf_keras")
   keras <- python_keras()
   root <- function(x) sub("[.].*", "", sub("kerasoptimizers[.]", "", python_classes(x)[[1]]))
-  made <- function() list(
-    optimizer_lars(), callback_swa(2), callback_swap_averages(),
-    callback_average_model_checkpoint(FALSE, "model.keras"),
-    learning_rate_schedule_swa(0.1, 0.01, 10)
-  )
+  made <- function() {
+    list(
+      optimizer_lars(), callback_swa(2), callback_swap_averages(),
+      callback_average_model_checkpoint(FALSE, "model.keras"),
+      learning_rate_schedule_swa(0.1, 0.01, 10)
+    )
+  }
   for (generation in c("keras3", "keras")) {
     withr::local_options(kerasoptimizers.keras = generation)
     expected <- sub("kerasoptimizers[.]", "", modules[[generation]])

@@ -1,10 +1,12 @@
 test_that("library() and argument errors start no Python", {
   output <- run_r('
     library(kerasoptimizers)
+    cat("reticulate:", isNamespaceLoaded("reticulate"), "\n")
     try(optimizer_swa(NULL), silent = TRUE)
     try(optimizer_lookahead("sgd", 2.5), silent = TRUE)
     cat("started:", reticulate::py_available())
   ')
+  expect_match(output, "reticulate: FALSE", all = FALSE)
   expect_match(output, "started: FALSE", all = FALSE)
 })
 
@@ -25,8 +27,8 @@ test_that("a Python without Keras is one line with the command that mends it", {
     library(kerasoptimizers)
     cat(conditionMessage(tryCatch(optimizer_swa("sgd"), error = identity)))
   ', env = paste0("PYTHONPATH=", dir))
-  expect_match(output, "^The Python package keras_is_not_here is missing from .*install_kerasoptimizers",
-               all = FALSE)
+  line <- "^The Python package keras_is_not_here is missing from .*install_kerasoptimizers"
+  expect_match(output, line, all = FALSE)
 })
 
 test_that("library() after Keras registers the optimizers too", {
@@ -81,7 +83,8 @@ test_that("install_kerasoptimizers() asks reticulate for what the chosen Keras n
     install_kerasoptimizers("mine", backend = "jax", method = "virtualenv")
     install_kerasoptimizers(keras = "keras")
     for (wrong in list(list(1), list(keras = "keras4"), list(backend = NA))) {
-      cat(conditionMessage(tryCatch(do.call(install_kerasoptimizers, wrong), error = identity)), "\n")
+      error <- tryCatch(do.call(install_kerasoptimizers, wrong), error = identity)
+      cat(conditionMessage(error), "\n")
     }
     cat("started:", reticulate::py_available())
   ')

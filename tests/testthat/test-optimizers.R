@@ -113,26 +113,29 @@ test_that("the defaults are those of the help page", {
 test_that("arguments stand in the order of the originals", {
   expect_identical(names(formals(optimizer_swa)), c(
     "optimizer", "start_averaging", "average_period", "name", "sequential_update", "clipnorm",
-    "clipvalue", "decay", "lr", "global_clipnorm"
+    "clipvalue", "decay", "lr", "global_clipnorm", "check_finite"
   ))
   expect_identical(names(formals(optimizer_lookahead)), c(
     "optimizer", "sync_period", "slow_step_size", "name", "clipnorm", "clipvalue", "decay", "lr",
-    "global_clipnorm"
+    "global_clipnorm", "check_finite"
   ))
   expect_identical(names(formals(optimizer_ema)), c(
     "optimizer", "trainable_weights_only", "average_decay", "start_step", "dynamic_decay", "name",
-    "clipnorm", "clipvalue", "decay", "lr", "global_clipnorm", "update_period"
+    "clipnorm", "clipvalue", "decay", "lr", "global_clipnorm", "update_period",
+    "check_finite"
   ))
   expect_identical(names(formals(optimizer_moving_average)), c(
     "optimizer", "sequential_update", "average_decay", "num_updates", "name", "clipnorm",
-    "clipvalue", "decay", "lr", "start_step", "dynamic_decay", "global_clipnorm"
+    "clipvalue", "decay", "lr", "start_step", "dynamic_decay", "global_clipnorm",
+    "check_finite"
   ))
   expect_identical(names(formals(optimizer_lars)), c(
     "learning_rate", "momentum", "weight_decay_rate", "eeta", "nesterov", "classic_momentum",
     "exclude_from_weight_decay", "exclude_from_layer_adaptation", "name", "..."
   ))
   expect_identical(names(formals(callback_swa)), c(
-    "start_epoch", "lr_schedule", "swa_lr", "swa_lr2", "swa_freq", "batch_size", "verbose", "data"
+    "start_epoch", "lr_schedule", "swa_lr", "swa_lr2", "swa_freq", "batch_size", "verbose", "data",
+    "backup_dir"
   ))
   expect_identical(names(formals(callback_average_model_checkpoint)), c(
     "update_weights", "filepath", "monitor", "verbose", "save_best_only", "save_weights_only",
@@ -163,12 +166,12 @@ test_that("both values of sequential_update do the same", {
 
 test_that("lr sets the inner learning rate and says once how to do it now", {
   keras <- python_keras()
-  rlang::reset_warning_verbosity("kerasoptimizers_lr")
+  rlang::reset_message_verbosity("kerasoptimizers_lr")
   sgd <- keras$optimizers$SGD(0.1)
-  expect_warning(optimizer_swa(sgd, lr = 0.5), "inner optimizer's `learning_rate`",
+  expect_message(optimizer_swa(sgd, lr = 0.5), "inner optimizer's `learning_rate`",
                  class = "kerasoptimizers_deprecated")
   expect_identical(as.numeric(sgd$learning_rate$numpy()), 0.5)
-  expect_no_warning(optimizer_lookahead("sgd", lr = 0.5))
+  expect_silent(optimizer_lookahead("sgd", lr = 0.5))
 })
 
 for (module in c("keras", "tf_keras")) {
@@ -305,8 +308,8 @@ test_that("LARS trains, alone and inside SWA, with a number and with a schedule"
 
 test_that("LARS takes lr for its learning rate and says once how to do it now", {
   python_keras()
-  rlang::reset_warning_verbosity("kerasoptimizers_lr")
-  expect_warning(optimizer <- optimizer_lars(lr = 0.5), "use `learning_rate` instead",
+  rlang::reset_message_verbosity("kerasoptimizers_lr")
+  expect_message(optimizer <- optimizer_lars(lr = 0.5), "Use `learning_rate` instead",
                  class = "kerasoptimizers_deprecated")
   expect_identical(as.numeric(optimizer$learning_rate$numpy()), 0.5)
 })

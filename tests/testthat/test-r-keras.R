@@ -156,3 +156,52 @@ test_that("a keras script: LARS, callbacks, schedule and batch norm", {
     load <- load_model_tf
   ', callbacks)))
 })
+
+# What is said and drawn of objects whose class names the two packages may have changed.
+looks <- '
+  grDevices::pdf(NULL)
+  model <- start_model() |> layer_dense(3, activation = "softmax")
+  model |> compile(optimizer = optimizer_swa(optimizer_sgd(0.1), 20, 4), metrics = "accuracy",
+                   loss = "sparse_categorical_crossentropy")
+  start <- get_weights(model)
+  swap <- callback_swap_averages(weights_too = TRUE)
+  history <- model |> fit(x, y, epochs = 4, batch_size = 15, verbose = 0, callbacks = swap,
+                          validation_data = list(x, y))
+  print(model$optimizer)
+  cat("snapshots:", summary(model$optimizer)$snapshots, "\\n")
+  cat("due:", sum(plot(model$optimizer, 41)$due), "\\n")
+  cat("curves:", nrow(plot_averaging(history)), "\\n")
+  sgd <- get_weights(model)
+  assign_average_vars(model)
+  swa <- get_weights(model)
+  plane <- plot_loss_plane(model, list(start = start, SGD = sgd, SWA = swa), x, y, size = 2)
+  cat("plane:", nrow(plane), identical(get_weights(model), swa), "\\n")
+  swa <- callback_swa(2, swa_freq = 2)
+  model |> fit(x, y, epochs = 4, verbose = 0, callbacks = swa)
+  print(swa)
+  cat("rows:", nrow(as.data.frame(swa)), "\\n")
+  cat("rates:", nrow(plot(learning_rate_schedule_swa(0.1, 0.02, 50))), "\\n")
+'
+
+expect_looks <- function(output, keras) {
+  lines <- c(paste0("<SWA for ", keras, ">"), "Next due:        after update number 40",
+             "snapshots: 5", "due: 6", "curves: 16", "plane: 4 TRUE", "<SWACallback>",
+             "in the latest fit() of epochs 2, 4", "rows: 4", "rates: 151")
+  for (line in lines) expect_match(output, line, fixed = TRUE, all = FALSE)
+}
+
+test_that("a keras3 script: what is said and drawn", {
+  skip_without_r_package("keras3")
+  python_keras()
+  expect_looks(run_r(c(data, "library(keras3)", "library(kerasoptimizers)", '
+    start_model <- function() keras_model_sequential(input_shape = 4)
+  ', looks)), "Keras 3")
+})
+
+test_that("a keras script: what is said and drawn", {
+  skip_without_r_package("keras")
+  python_keras("tf_keras")
+  expect_looks(run_r(c(data, "library(keras)", "library(kerasoptimizers)", '
+    start_model <- function() keras_model_sequential(input_shape = 4)
+  ', looks)), "Keras 2")
+})
