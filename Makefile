@@ -2,7 +2,7 @@
 #   PYTHON=/path/to/python3   the Python to make .venv from
 
 .DEFAULT_GOAL := help
-.PHONY: help setup backends example test check clean
+.PHONY: help setup backends linters example lint test test-long vignettes check benchmark clean
 
 # The package itself, installed where only this checkout looks.
 installed := .R-library/kerasoptimizers/DESCRIPTION
@@ -10,8 +10,12 @@ sources := DESCRIPTION NAMESPACE $(shell find R inst ! -path '*__pycache__*')
 
 help:
 	@echo 'make example   train on real data with and without averaging: a table, and letters.png'
-	@echo 'make test      every test of the R package and of its Python module'
-	@echo 'make check     R CMD build and R CMD check'
+	@echo 'make test      lint, and the tests of the R package and of its Python module'
+	@echo 'make test-long those that take long, too'
+	@echo 'make lint      lintr, ruff and mypy'
+	@echo 'make check     R CMD build and R CMD check --as-cran'
+	@echo 'make benchmark time and memory of everything, measured here; takes hours'
+	@echo 'make vignettes run the vignettes anew (needs the R packages keras3 and keras)'
 	@echo 'make clean     remove what the others made here: .venv, .R-library, results'
 
 setup:
@@ -27,14 +31,30 @@ example: setup $(installed)
 
 # What only the tests need, after setup has made .venv.
 backends: setup
-	@tools/backends.sh
+	@tools/backends.sh jax torch oldest-keras
 
-test: backends $(installed)
+linters: setup
+	@tools/backends.sh lint
+
+lint: linters
+	@tools/lint.sh
+
+test: lint backends $(installed)
 	@tools/with-python.sh tools/test.sh
+
+test-long: lint backends $(installed)
+	@tools/with-python.sh tools/test.sh long
+
+# They are committed as they come out, so that nobody needs Python, keras3 or keras to read or build them.
+vignettes: setup $(installed)
+	@tools/with-python.sh Rscript tools/vignettes.R
+
+benchmark: backends $(installed)
+	@tools/with-python.sh .venv/bin/python benchmarks/run.py --readme
 
 check: setup
 	@tools/with-python.sh tools/check.sh
 
 clean:
-	rm -rf .venv .R-library .test-results .pytest_cache .hypothesis letters.png
+	rm -rf .venv .R-library .test-results .pytest_cache .mypy_cache .ruff_cache .hypothesis letters.png
 	find . -name __pycache__ -prune -exec rm -rf {} +

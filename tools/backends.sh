@@ -1,6 +1,7 @@
 #!/bin/sh
-# backends.sh: adds to .venv what only the tests need: JAX, PyTorch and the oldest Keras 3. One that can't be installed gets
-# one line here and a file .venv/missing-NAME with the reason, for tools/test.sh; the next run tries again.
+# backends.sh NAME...: adds to .venv what only the tests need: jax, torch, oldest-keras (the oldest Keras 3), lint (ruff and
+# mypy). One that can't be installed gets one line here and a file .venv/missing-NAME with the reason, for tools/test.sh and
+# tools/lint.sh; the next run tries again.
 set -u
 cd "$(dirname "$0")/.."
 
@@ -17,10 +18,15 @@ add() {
     else
         reason="$description could not be installed: $reason"
         echo "$reason" >.venv/missing-"$name"
-        echo "kerasoptimizers: $reason (its tests will be skipped)" >&2
+        echo "kerasoptimizers: $reason (what needs it will be skipped)" >&2
     fi
 }
 
-add jax "JAX" --no-deps
-add torch "PyTorch" --constraint requirements.txt
-add oldest-keras "the oldest Keras" --no-deps --target .venv/oldest-keras
+for name in "$@"; do
+    case $name in
+    jax) add jax "JAX" --no-deps ;;
+    torch) add torch "PyTorch" --constraint requirements.txt ;;
+    oldest-keras) add oldest-keras "the oldest Keras" --no-deps --target .venv/oldest-keras ;;
+    lint) add lint "ruff and mypy" --no-deps ;;
+    esac
+done

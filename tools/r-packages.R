@@ -1,5 +1,6 @@
-# Installs the R packages that the package, its example and its tests need, and that this R lacks or has too old: with apt
-# where we are root and this R is the distribution's, else from the configured R repository into the user's library.
+# r-packages.R [PACKAGE...]: installs the R packages that the package, its example and its tests
+# need, and those named, where this R lacks them or has them too old: with apt where we are root and
+# this R is the distribution's, else from the configured R repository into the user's library.
 # What is needed, and from which version on, is read from DESCRIPTION.
 
 stop_line <- function(...) {
@@ -13,7 +14,7 @@ needed_packages <- function() {
   entries <- lapply(strsplit(fields, ","), trimws)
   # The rest of Suggests is used where it is installed, and not otherwise.
   suggested <- grep("^(testthat|mlbench)\\b", entries[[3]], value = TRUE)
-  entries <- na.omit(c(entries[[1]], entries[[2]], suggested))
+  entries <- na.omit(c(entries[[1]], entries[[2]], suggested, commandArgs(trailingOnly = TRUE)))
   versions <- ifelse(grepl(">=", entries), gsub("^.*>=\\s*|\\s*\\)$", "", entries), "0")
   names(versions) <- sub("\\s*\\(.*$", "", entries)
   versions
@@ -31,12 +32,14 @@ missing_packages <- function(versions) {
 }
 
 describe <- function(versions) {
-  paste0(names(versions), ifelse(versions == "0", "", paste0(" (>= ", versions, ")")), collapse = ", ")
+  least <- ifelse(versions == "0", "", paste0(" (>= ", versions, ")"))
+  paste0(names(versions), least, collapse = ", ")
 }
 
 # Debian's packages are built for Debian's R; an R from elsewhere does not look where they lie.
 may_use_apt <- function() {
-  nzchar(Sys.which("apt-get")) && startsWith(R.home(), "/usr/lib/") && system2("id", "-u", stdout = TRUE) == "0"
+  nzchar(Sys.which("apt-get")) && startsWith(R.home(), "/usr/lib/") &&
+    system2("id", "-u", stdout = TRUE) == "0"
 }
 
 install_with_apt <- function(packages) {
@@ -50,7 +53,7 @@ writable_library <- function() {
   }
   own <- path.expand(strsplit(Sys.getenv("R_LIBS_USER"), .Platform$path.sep)[[1]][1])
   if (is.na(own) || !(dir.exists(own) || dir.create(own, showWarnings = FALSE, recursive = TRUE))) {
-    stop_line("no R library can be written to: set R_LIBS_USER to a folder of yours and run this again.")
+    stop_line("no R library can be written to: set R_LIBS_USER to a folder of yours, and try again")
   }
   .libPaths(c(own, .libPaths()))
   own
@@ -61,12 +64,13 @@ install_from_repository <- function(versions) {
   repositories <- repositories[!is.na(repositories) & repositories != "@CRAN@"]
   if (length(repositories) == 0) {
     stop_line(
-      "these R packages are missing: ", describe(versions), ". No R repository is configured: set options(repos = ) in ",
-      "your .Rprofile and run this again, or install them yourself."
+      "these R packages are missing: ", describe(versions), ". No R repository is configured: set ",
+      "options(repos = ) in your .Rprofile and run this again, or install them yourself."
     )
   }
   library <- writable_library()
-  message("kerasoptimizers: installing in ", library, " (this can take minutes): ", describe(versions))
+  what <- describe(versions)
+  message("kerasoptimizers: installing in ", library, " (this can take minutes): ", what)
   problem <- NULL
   withCallingHandlers(
     try(install.packages(names(versions), library, repositories, quiet = TRUE), silent = TRUE),
@@ -78,15 +82,15 @@ install_from_repository <- function(versions) {
   versions <- missing_packages(versions)
   if (length(versions) > 0) {
     stop_line(
-      "these R packages are missing and could not be installed: ", describe(versions), " (", c(problem, "no reason given")[1],
-      "). Install them in R and run this again."
+      "these R packages are missing and could not be installed: ", describe(versions), " (",
+      c(problem, "no reason given")[1], "). Install them in R and run this again."
     )
   }
 }
 
 versions <- needed_packages()
 if (getRversion() < versions[["R"]]) {
-  stop_line("R ", versions[["R"]], " or newer is needed, and this is R ", format(getRversion()), ": update R.")
+  stop_line("R ", versions[["R"]], " or newer is needed, and this is R ", format(getRversion()))
 }
 versions <- missing_packages(versions[names(versions) != "R"])
 if (length(versions) > 0 && may_use_apt()) {

@@ -1,6 +1,7 @@
 """summary.py SUITES: what was skipped and why, what failed, and the counts over all suites.
 
-SUITES has a line "name<tab>exit status<tab>file of results" for each: an .xml file of pytest or a .tsv file of testthat.R.
+SUITES has a line "name<tab>exit status<tab>file of results" for each: an .xml file of pytest or a .tsv file of
+testthat.R.
 """
 
 import sys
@@ -25,7 +26,7 @@ def testthat_results(path):
 
 
 def results(suite, status, path):
-    """The results of one suite; a suite that ended without writing them, or badly without saying where, is one failure."""
+    """The results of one suite; one that ended without writing them, or badly without saying where, is a failure."""
     read = pytest_results if path.suffix == ".xml" else testthat_results
     found = list(read(path)) if path.exists() else []
     if not found or (status != 0 and not any(outcome == "failed" for outcome, _, _ in found)):

@@ -1,9 +1,11 @@
-# testthat.R FILE: runs tests/testthat and writes to FILE, for each test, a line "outcome<tab>test<tab>reason".
+# testthat.R FILE: runs tests/testthat and writes to FILE, for each test, a line
+# "outcome<tab>test<tab>reason".
 library(testthat)
 file <- commandArgs(trailingOnly = TRUE)[1]
 results <- test_dir(
   "tests/testthat",
-  reporter = "summary", package = "kerasoptimizers", load_package = "installed", stop_on_failure = FALSE
+  reporter = "summary", package = "kerasoptimizers", load_package = "installed",
+  stop_on_failure = FALSE
 )
 
 has <- function(test, class) Filter(function(result) inherits(result, class), test$results)

@@ -1,0 +1,9 @@
+# lint.R: lintr, by .lintr, on all R code; prints what it finds, and fails where that is something.
+
+folders <- c("R", "tests/testthat", "tools", "inst/examples")
+lints <- do.call(c, lapply(folders, lintr::lint_dir, relative_path = FALSE))
+for (lint in lints) {
+  place <- paste(lint$filename, lint$line_number, lint$column_number, sep = ":")
+  cat(place, ": ", lint$message, " [", lint$linter, "]\n", sep = "")
+}
+quit(status = as.integer(length(lints) > 0))
