@@ -44,7 +44,8 @@ say_old_settings <- function(lr, decay, instead_of_lr) {
 #' with the weights of its last update; the averages are kept beside them. Call
 #' this once training is done, before you evaluate, predict or save.
 #'
-#' The weights are overwritten. To look at the averages and then train on, use
+#' The weights are overwritten; the averages stay, and if training goes on, what comes counts with what was. For
+#' averages that start anew, compile with a new optimizer. To look at the averages and then train on, use
 #' [swap_weights()], which can be undone. A model with batch normalization needs
 #' its statistics recomputed for the new weights: call [update_batch_norm()] next.
 #'

@@ -2,8 +2,8 @@
 #'
 #' An optimizer that trains with another one, the inner optimizer, and keeps the
 #' equal-weight average of the weights at regular moments of the training. The
-#' average often predicts better than the last weights, at no cost in training
-#' time worth mentioning.
+#' average often predicts better than the last weights, at little cost in training
+#' time.
 #'
 #' Updates are counted from 0. After update `start_averaging`, and then after every
 #' `average_period`-th, the weights are taken into the average (a *snapshot*); all
@@ -55,7 +55,7 @@
 #'   callbacks work on it.
 #' @section Errors:
 #' An argument that is not as described stops with an error of class
-#' `kerasoptimizers_argument_error` that names it.
+#' `kerasoptimizers_error` that names it.
 #' @references Izmailov, Podoprikhin, Garipov, Vetrov and Wilson (2018), *Averaging
 #'   Weights Leads to Wider Optima and Better Generalization*,
 #'   <https://arxiv.org/abs/1803.05407>. Arguments and arithmetic are those of

@@ -44,10 +44,11 @@
 #' saved with one of its optimizers.
 #'
 #' @section Errors:
-#' A wrong argument stops with a condition of class
-#' `kerasoptimizers_argument_error`, before anything is changed; every error
-#' of the package has class `kerasoptimizers_error`. Each is one line. Where Python, Keras or a
-#' version is missing, it says which, where it was looked for and the command that mends it.
+#' A wrong argument stops with one line that names it, before anything is changed: a condition
+#' of class `kerasoptimizers_error`, and of class `kerasoptimizers_argument_error` too where R sees
+#' by itself that it is wrong. What only `fit()` finds out is an error of `fit()`. Where Python,
+#' Keras or a version is missing, the error says which, where it was looked for and the command
+#' that mends it.
 #'
 #' @section Options:
 #' * `kerasoptimizers.keras`: `"keras3"` or `"keras"`, see above.
