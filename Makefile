@@ -32,6 +32,8 @@ example: setup $(installed)
 # What only the tests need, after setup has made .venv.
 backends: setup
 	@tools/backends.sh jax torch oldest-keras
+	@Rscript --no-save --no-restore tools/r-packages.R ggplot2 || \
+	    echo 'kerasoptimizers: without ggplot2 only base graphics are tested' >&2
 
 linters: setup
 	@tools/backends.sh lint

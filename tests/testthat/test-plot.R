@@ -1,7 +1,7 @@
 # Pictures go to a device that writes no file; what they show is seen by what they draw with.
 
 with_engines <- function(test) {
-  for (engine in c("ggplot2", "base")) {
+  for (engine in c("base", "ggplot2")) {
     if (engine == "ggplot2" && !requireNamespace("ggplot2", quietly = TRUE)) {
       skip("R package ggplot2 not installed: only base graphics were tested")
     }
