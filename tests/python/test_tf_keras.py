@@ -10,6 +10,7 @@ from kerasoptimizers import averaging_optimizer
 from kerasoptimizers.tf_keras import (
     LARS,
     SWA,
+    SWALearningRate,
     AverageModelCheckpoint,
     ExponentialMovingAverage,
     Lookahead,
@@ -97,6 +98,19 @@ def test_swa_leaves_training_as_it_is(kind):
 @pytest.mark.parametrize("suffix", [".keras", ".h5"])
 def test_a_saved_model_goes_on_training_where_it_was(method, kind, suffix, tmp_path):
     model = train(method(sgd(kind)))
+    model.save(tmp_path / f"model{suffix}")
+    loaded = tf_keras.models.load_model(tmp_path / f"model{suffix}")
+    assert_same(state(loaded.optimizer), state(model.optimizer))
+    for m in (model, loaded):
+        m.fit(*model.data, batch_size=8, epochs=1, verbose=0, shuffle=False)
+    assert_same(loaded.get_weights(), model.get_weights())
+    assert_same(state(loaded.optimizer), state(model.optimizer))
+
+
+@pytest.mark.parametrize("suffix", [".keras", ".h5"])
+def test_every_file_holds_one_method_around_another_and_our_lars_in_both(suffix, tmp_path):
+    inner = LARS(SWALearningRate(0.1, 0.05, start_averaging=12))
+    model = train(Lookahead(SWA(SWA(inner, average_period=3), average_period=5)))
     model.save(tmp_path / f"model{suffix}")
     loaded = tf_keras.models.load_model(tmp_path / f"model{suffix}")
     assert_same(state(loaded.optimizer), state(model.optimizer))

@@ -95,8 +95,10 @@ def part(name, value, deserialize, *args):
     """What a part of a configuration stands for; why it can't be made is one line."""
     if not isinstance(value, dict) or "class_name" not in value:
         refuse(name, "a dict as get_config() returns it", value)
+    # Where Keras 2 reads HDF5 it looks for the class name alone.
+    registered = value.get("registered_name") or value["class_name"]
     try:
-        return deserialize(value, *args)
+        return deserialize({**value, "class_name": registered}, *args)
     except Exception as error:
         reason = " ".join(f"{type(error).__name__}: {error}".split())
         raise ValueError(f"`{name}` cannot be made from its configuration: {reason}") from error

@@ -91,7 +91,7 @@ class AveragingOptimizer(Averaging, Base):
         if skips and self._updates is None:
             self._updates = tf.Variable(
                 self.iterations,
-                name="updates",
+                name=self._unused("updates"),
                 trainable=False,
                 aggregation=tf.VariableAggregation.ONLY_FIRST_REPLICA,
             )
@@ -152,14 +152,24 @@ class AveragingOptimizer(Averaging, Base):
         self._count_updates()
         self._built = True
 
+    def _unused(self, name):
+        # An HDF5 file goes by names, so those of one method around another must differ.
+        optimizer = self.optimizer
+        while optimizer is not None:
+            if isinstance(optimizer, Averaging):
+                name = f"outer_{name}"
+            inner = getattr(optimizer, "inner_optimizer", None)  # of a loss scale
+            optimizer = inner or getattr(optimizer, "optimizer", None)
+        return name
+
     def _add_counter(self, name, shape=()):
-        counter = tf.Variable(tf.zeros(shape, tf.int64), name=name, trainable=False)
+        counter = tf.Variable(tf.zeros(shape, tf.int64), name=self._unused(name), trainable=False)
         self._variables.append(counter)
         return counter
 
     def _add_average(self, variable):
         return self._add(
-            f"{self._rule.slot}/{variable._shared_name}",
+            self._unused(f"{self._rule.slot}/{variable._shared_name}"),
             variable.shape,
             self._average_dtype(variable),
             lambda shape, dtype: self._cast(self._read(variable), dtype),
