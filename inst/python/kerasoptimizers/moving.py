@@ -41,8 +41,24 @@ def _refusal(optimizer, update, finite):
     return xp.stack([count + 1, *first])
 
 
-def _is_large(variable):
-    return variable.shape.num_elements() >= 2**14
+def _is_large(size):
+    return size >= 2**14
+
+
+def _groups(averages, variables):
+    """Positions of the small weights, by alike ones: together they take a few operations."""
+    groups: dict = {}
+    for i, (average, variable) in enumerate(zip(averages, variables)):
+        size = variable.shape.num_elements()
+        if not _is_large(size):
+            kind = tuple(variable.shape), average.dtype, variable.dtype
+            # Not too many in one: what is stacked takes memory.
+            full = 2**16 // max(size, 1)
+            listed = groups.setdefault(kind, [[]])
+            if len(listed[-1]) == full:
+                listed.append([])
+            listed[-1].append(i)
+    return [group for listed in groups.values() for group in listed]
 
 
 def with_tensorflow(optimizer, update, counted):
@@ -52,6 +68,10 @@ def with_tensorflow(optimizer, update, counted):
     averages = [native(average) for average in optimizer._averages]
     variables = [native(variable) for variable in optimizer._averaged]
     compiles = tf.test.is_built_with_xla() and all("CPU" in a.device for a in averages)
+    # Of a mirrored variable every replica has a part, which TensorFlow has to find.
+    groups = [] if tf.distribute.has_strategy() else _groups(averages, variables)
+    grouped = [i for group in groups for i in group]
+    alone = sorted(set(range(len(averages))) - set(grouped))
 
     def first_replica(strategy, value):
         return None if value is None else strategy.experimental_local_results(value)[0]
@@ -67,56 +87,68 @@ def with_tensorflow(optimizer, update, counted):
         def directly(change, variable, *args):
             change(variable, *args)
 
-        def change_all(pairs, fraction, change):
-            for average, variable in pairs:
+        def move_alone(fraction, change):
+            for i in alone:
+                average, variable = averages[i], variables[i]
                 change(lambda a, w: a.assign(optimizer._moved(a, w, fraction)), average, variable)
                 if rule.writes_back:
                     change(lambda w, a: w.assign(tf.cast(a, w.dtype)), variable, average)
 
+        def stacked(group, of):
+            return tf.stack([of[i] for i in group])
+
+        def assign_stacked(group, of, values):
+            for i, value in zip(group, tf.unstack(values)):
+                of[i].assign(value, read_value=False)
+
+        def move_group(group, fraction):
+            weights = stacked(group, variables)
+            moved = optimizer._moved(stacked(group, averages), weights, fraction)
+            assign_stacked(group, averages, moved)
+            if rule.writes_back:
+                assign_stacked(group, variables, tf.cast(moved, weights.dtype))
+
         def move():
             fraction = _fraction(optimizer, update)
-            pairs = list(zip(averages, variables))
+            for group in groups:
+                move_group(group, fraction)
             if tf.distribute.has_strategy():
-                change_all(pairs, fraction, on_each_replica)
-            elif tf.executing_eagerly():
-                change_all(pairs, fraction, directly)
-            else:
-                # On CPUs memory is the limit: compiled, large ones take one pass over it instead of
-                # four. Small ones are not worth the time that compiling takes.
-                large: list = []
-                small: list = []
-                for pair in pairs:
-                    (large if compiles and _is_large(pair[0]) else small).append(pair)
-                change_all(small, fraction, directly)
-                if large:
-                    tf.function(
-                        lambda fraction: change_all(large, fraction, directly),
-                        jit_compile=True,
-                        autograph=False,
-                    )(fraction)
+                move_alone(fraction, on_each_replica)
+            elif tf.executing_eagerly() or not compiles:
+                move_alone(fraction, directly)
+            elif alone:
+                # On CPUs memory is the limit: compiled, these take one pass over it instead of four.
+                tf.function(
+                    lambda fraction: move_alone(fraction, directly), jit_compile=True, autograph=False
+                )(fraction)
             if optimizer._snapshots is not None:
                 optimizer._snapshots.assign_add(1)
 
-        def is_finite(variable):
+        def total(variable, axes=None):
             narrow = variable.dtype in (tf.float16, tf.bfloat16)
-            return tf.math.is_finite(
-                tf.reduce_sum(tf.cast(variable, tf.float32) if narrow else variable)
-            )
+            return tf.reduce_sum(tf.cast(variable, tf.float32) if narrow else variable, axes)
 
-        def move_if_finite():
-            finite = tf.stack([is_finite(variable) for variable in variables])
+        def are_finite():
+            weights = [stacked(group, variables) for group in groups]
+            found = [total(w, list(range(1, w.shape.rank))) for w in weights]
+            found += [[total(variables[i])] for i in alone]
+            finite = tf.concat([tf.math.is_finite(totals) for totals in found], 0)
+            return tf.gather(finite, np.argsort(grouped + alone))
 
-            def refuse():
-                optimizer._refused.assign(_refusal(optimizer, update, finite))
+        def refuse(finite):
+            optimizer._refused.assign(_refusal(optimizer, update, finite))
 
-            tf.cond(tf.reduce_all(finite), move, refuse)
-
-        when_due = move_if_finite if optimizer.check_finite else move
         due = _due(optimizer, update, counted)
+        if not optimizer.check_finite:
+            move() if due is True else tf.cond(due, move, lambda: None)
+            return
         if due is True:
-            when_due()
+            finite = are_finite()
         else:
-            tf.cond(due, when_due, lambda: None)
+            finite = tf.cond(due, are_finite, lambda: tf.ones(len(variables), tf.bool))
+        go = tf.reduce_all(finite)
+        tf.cond(go if due is True else go & due, move, lambda: None)
+        tf.cond(go, lambda: None, lambda: refuse(finite))
 
     tf.__internal__.distribute.interim.maybe_merge_call(
         in_cross_replica_context, optimizer._distribution_strategy, update, counted
@@ -136,8 +168,10 @@ def with_jax(optimizer, update, counted):
 
     def total(w):
         w = w.astype(jnp.promote_types(w.dtype, "float32"))
-        # On CPUs a product with ones is faster than a sum.
-        return jnp.sum(jnp.tensordot(jnp.ones(w.shape[0], w.dtype), w, 1) if w.ndim else w)
+        # On CPUs a product with ones is faster than a sum, but takes longer to compile.
+        if _is_large(w.size):
+            w = jnp.tensordot(jnp.ones(w.shape[0], w.dtype), w, 1)
+        return jnp.sum(w)
 
     def are_finite():
         return jnp.isfinite(jnp.stack([total(w) for w in weights]))
