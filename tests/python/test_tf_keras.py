@@ -10,11 +10,11 @@ from kerasoptimizers import averaging_optimizer
 from kerasoptimizers.tf_keras import (
     LARS,
     SWA,
-    SWALearningRate,
     AverageModelCheckpoint,
     ExponentialMovingAverage,
     Lookahead,
     MovingAverage,
+    SWALearningRate,
     SwapAverages,
 )
 from recordings import assert_every_step_equals, cases

@@ -51,7 +51,7 @@ def _groups(averages, variables):
     for i, (average, variable) in enumerate(zip(averages, variables)):
         size = variable.shape.num_elements()
         if not _is_large(size):
-            kind = tuple(variable.shape), average.dtype, variable.dtype
+            kind = tuple(variable.shape), average.dtype, variable.dtype, average.device
             # Not too many in one: what is stacked takes memory.
             full = 2**16 // max(size, 1)
             listed = groups.setdefault(kind, [[]])
