@@ -1,5 +1,6 @@
 """What every part of the benchmarks uses: models, optimizers and timing, for one backend."""
 
+import functools
 import gc
 import importlib
 import itertools
@@ -43,8 +44,8 @@ class Kit:
             names = ["plain", "swa", "lookahead", "moving_average"]
         else:
             names = ["plain", *METHODS, "use_ema"]
-        if self.backend == "torch":
-            names += ["averaged_model_swa", "averaged_model_ema"]
+            # The least that an average of every update can cost: nothing but its own pass.
+            names += ["averaged_model_swa", "averaged_model_ema"] if self.backend == "torch" else ["bare_ema"]
         return [name for name in names if name == "plain" or chosen is None or name in chosen]
 
     def sgd(self, **settings):
@@ -53,7 +54,7 @@ class Kit:
     def optimizer(self, method):
         if method == "use_ema":
             return self.sgd(use_ema=True, ema_momentum=0.99)
-        if method == "plain" or method.startswith("averaged_model"):
+        if method in ("plain", "bare_ema") or method.startswith("averaged_model"):
             return self.sgd()
         if self.backend == "tfa":
             source = importlib.import_module("tensorflow_addons.optimizers")
@@ -137,15 +138,26 @@ class TensorFlowTrainer:
         self.model = model
         self._data = tf.data.Dataset.from_tensors((tf.constant(x), tf.constant(y))).repeat()
         self._iterator = iter(self._data)
+        self._average = lambda: None
+        if method == "bare_ema":
+            pairs = [(tf.Variable(w), w) for w in model.trainable_variables]
+
+            @tf.function(jit_compile=True)
+            def average():
+                for a, w in pairs:
+                    a.assign_add(0.01 * (w - a))
+
+            self._average = average
 
     def fit(self, steps=1):
         """Steps of fit(); the first builds, traces and compiles what is needed."""
         self.model.fit(self._data, steps_per_epoch=steps, verbose=0)
 
     def run(self, steps):
-        step, iterator = self.model.train_function, self._iterator
+        step, iterator, average = self.model.train_function, self._iterator, self._average
         for _ in range(steps):
             logs = step(iterator)
+            average()
         float(logs["loss"])  # waits
 
 
@@ -153,9 +165,19 @@ class JaxTrainer:
     def __init__(self, model, x, y, method):
         self.model = model
         self._x, self._y, self._state = x, y, None
+        self._averages = [] if method == "bare_ema" else None
 
     def fit(self, steps=1):
         self.model.fit(self._x, self._y, batch_size=len(self._x), epochs=steps, verbose=0)
+
+    @functools.cached_property
+    def _average(self):
+        import jax
+
+        def average(averages, weights):
+            return [a + 0.01 * (w - a) for a, w in zip(averages, weights, strict=True)]
+
+        return jax.jit(average, donate_argnums=0)
 
     def run(self, steps):
         import jax
@@ -170,6 +192,8 @@ class JaxTrainer:
         step, batches, state = self.model.train_function, self._batches, self._state
         for _ in range(steps):
             _, state = step(state, batches)
+            if self._averages is not None:
+                self._averages = self._average(self._averages or [jnp.copy(w) for w in state[0]], state[0])
         self._state = jax.block_until_ready(state)
 
 

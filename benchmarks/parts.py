@@ -106,7 +106,9 @@ def first_step(kit, options):
         task = partial(mlp, width=8, layers=variables // 2 - 1)
         # What the first of all takes longer for has nothing to do with an optimizer.
         kit.trainer(task, "plain").fit()
-        methods = [m for m in kit.methods(options.methods) if not m.startswith("averaged")]
+        methods = [
+            m for m in kit.methods(options.methods) if not m.startswith(("averaged", "bare"))
+        ]
         times = {method: [] for method in methods}
         for number in range(options.models):
             for method in methods if number % 2 else reversed(methods):
@@ -149,7 +151,7 @@ def memory(kit, options):
     Each is trained in a process of its own: what one leaves behind is no concern of the next.
     """
     width = 1768 if options.quick else 3536
-    methods = [m for m in kit.methods(options.methods) if m != "moving_average"]
+    methods = [m for m in kit.methods(options.methods) if m not in ("moving_average", "bare_ema")]
     # What is freed goes back at once: else the figure is of what the allocator keeps for later.
     environment = {**os.environ, "MALLOC_MMAP_THRESHOLD_": "65536"}
     used = {method: [] for method in methods}
