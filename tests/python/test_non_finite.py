@@ -192,3 +192,36 @@ def test_a_device_that_decides_for_itself_does_as_the_host(monkeypatch):
             np.testing.assert_allclose(a, b, rtol=1e-6)
         for a, b in zip(host[2], device[2]):
             np.testing.assert_allclose(a, b, rtol=1e-6)
+
+
+# Alike and different, small and large, more of one kind than are taken together, and single numbers.
+SHAPES = [(8, 8), (8,), (200, 100), (8, 8), (), *[(90, 100)] * 9, (8,), (0, 3), (8, 8), ()]
+
+
+@pytest.mark.parametrize("position", [i for i, shape in enumerate(SHAPES) if 0 not in shape])
+def test_of_many_weights_the_one_that_is_not_finite_is_named(generation, position):
+    if generation.name == "keras3":
+        variable, tensor = keras.Variable, keras.ops.convert_to_tensor
+    else:
+        tensorflow = importlib.import_module("tensorflow")
+        variable, tensor = tensorflow.Variable, tensorflow.constant
+    variables = [variable(np.full(s, i, "float32"), name=f"weight{i}") for i, s in enumerate(SHAPES)]
+    grads = [tensor(np.ones(shape, "float32")) for shape in SHAPES]
+    optimizer = generation.SWA(generation.keras.optimizers.SGD(0.5), average_period=1)
+
+    def update():
+        optimizer.apply_gradients(list(zip(grads, variables)))
+        return [optimizer.get_slot(v, "average").numpy() for v in variables]
+
+    for i, average in enumerate(update()):
+        np.testing.assert_array_equal(average, np.full(SHAPES[i], i - 0.5))
+    for i, average in enumerate(update()):
+        np.testing.assert_array_equal(average, np.full(SHAPES[i], i - 0.75))
+    bad = np.array(variables[position].numpy())
+    bad[(-1,) * bad.ndim] = np.nan
+    variables[position].assign(bad)
+    with pytest.warns(UserWarning, match=rf"weight{position}\b.* update number 2"):
+        after = update()
+        optimizer.warn_of_refusals()
+    for i, average in enumerate(after):
+        np.testing.assert_array_equal(average, np.full(SHAPES[i], i - 0.75))
