@@ -22,15 +22,15 @@ def grouped(rows):
 def table(rows):
     """A table in Markdown: medians over the models, and the range of the models' ratios."""
     lines = [
-        "| part | backend | model | what | method | median | times plain | range |",
-        "|---|---|---|---|---|---:|---:|---:|",
+        "| part | backend | model | what | method | models | median | times plain | range |",
+        "|---|---|---|---|---|---:|---:|---:|---:|",
     ]
     for labels, group in grouped(rows).items():
         usual = amount(statistics.median(row["value"] for row in group), group[0]["unit"])
         of = "value" if group[0]["ratio"] is None else "ratio"
         spread = [row[of] for row in group]
         times = "" if of == "value" else f"{statistics.median(spread):.3f}"
-        cells = (*labels, usual, times, f"{min(spread):.2f} to {max(spread):.2f}")
+        cells = (*labels, str(len(group)), usual, times, f"{min(spread):.2f} to {max(spread):.2f}")
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
 
