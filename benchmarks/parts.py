@@ -102,7 +102,7 @@ def batch_norm(kit, options):
 def first_step(kit, options):
     """Time of the first step of fit(), with what is built, traced and compiled for it."""
     found = []
-    for variables in (20, 100) if options.quick else (20, 100, 400, 1000):
+    for variables in options.variables:
         task = partial(mlp, width=8, layers=variables // 2 - 1)
         # What the first of all takes longer for has nothing to do with an optimizer.
         kit.trainer(task, "plain").fit()

@@ -65,6 +65,14 @@ def parse():
     )
     parser.add_argument("--methods", type=listed, metavar="A,B", help="only these: swa,ema")
     parser.add_argument("--tasks", type=listed, metavar="A,B", help="only these models: mlp,cnn")
+    sizes = [20, 100, 400, 1000]
+    parser.add_argument(
+        "--variables",
+        type=lambda text: [int(number) for number in text.split(",")],
+        default=sizes,
+        metavar="N,N",
+        help=f"of first_step: models with so many variables (default {sizes})",
+    )
     parser.add_argument("--models", type=int, default=5, help="models of each kind (default 5)")
     parser.add_argument("--rounds", type=int, default=40, help="rounds at most (default 40)")
     parser.add_argument(
@@ -81,6 +89,7 @@ def parse():
     if options.quick:
         options.tasks = options.tasks or ["mlp"]
         options.seconds = min(options.seconds, 20)
+        options.variables = options.variables[:2]
     options.out.mkdir(parents=True, exist_ok=True)
     return options
 
@@ -92,7 +101,7 @@ def listed(text):
 def measure(part, backend, options):
     """Rows of a part on a backend, measured in a process of its own; None if that failed."""
     python = options.tfa_python if backend == "tfa" else sys.executable
-    keep = ("methods", "tasks", "models", "rounds", "seconds", "quick")
+    keep = ("methods", "tasks", "variables", "models", "rounds", "seconds", "quick")
     settings = json.dumps({name: getattr(options, name) for name in keep})
     environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"}
     with tempfile.TemporaryDirectory() as folder:
