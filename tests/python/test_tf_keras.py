@@ -72,6 +72,17 @@ def state(optimizer):
     return [v.numpy() for v in optimizer.variables]
 
 
+def assert_goes_on_where_it_was(model, path):
+    """A model saved there and loaded is the same, and stays so when both train on."""
+    model.save(path)
+    loaded = tf_keras.models.load_model(path)
+    assert_same(state(loaded.optimizer), state(model.optimizer))
+    for m in (model, loaded):
+        m.fit(*model.data, batch_size=8, epochs=1, verbose=0, shuffle=False)
+    assert_same(loaded.get_weights(), model.get_weights())
+    assert_same(state(loaded.optimizer), state(model.optimizer))
+
+
 def test_compile_of_the_other_generation_says_which_is_which():
     keras = pytest.importorskip("keras", reason="Keras 3 is not installed")
     import kerasoptimizers
@@ -98,26 +109,14 @@ def test_swa_leaves_training_as_it_is(kind):
 @pytest.mark.parametrize("suffix", [".keras", ".h5"])
 def test_a_saved_model_goes_on_training_where_it_was(method, kind, suffix, tmp_path):
     model = train(method(sgd(kind)))
-    model.save(tmp_path / f"model{suffix}")
-    loaded = tf_keras.models.load_model(tmp_path / f"model{suffix}")
-    assert_same(state(loaded.optimizer), state(model.optimizer))
-    for m in (model, loaded):
-        m.fit(*model.data, batch_size=8, epochs=1, verbose=0, shuffle=False)
-    assert_same(loaded.get_weights(), model.get_weights())
-    assert_same(state(loaded.optimizer), state(model.optimizer))
+    assert_goes_on_where_it_was(model, tmp_path / f"model{suffix}")
 
 
 @pytest.mark.parametrize("suffix", [".keras", ".h5"])
 def test_every_file_holds_one_method_around_another_and_our_lars_in_both(suffix, tmp_path):
     inner = LARS(SWALearningRate(0.1, 0.05, start_averaging=12))
     model = train(Lookahead(SWA(SWA(inner, average_period=3), average_period=5)))
-    model.save(tmp_path / f"model{suffix}")
-    loaded = tf_keras.models.load_model(tmp_path / f"model{suffix}")
-    assert_same(state(loaded.optimizer), state(model.optimizer))
-    for m in (model, loaded):
-        m.fit(*model.data, batch_size=8, epochs=1, verbose=0, shuffle=False)
-    assert_same(loaded.get_weights(), model.get_weights())
-    assert_same(state(loaded.optimizer), state(model.optimizer))
+    assert_goes_on_where_it_was(model, tmp_path / f"model{suffix}")
 
 
 @each_kind

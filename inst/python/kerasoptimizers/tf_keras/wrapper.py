@@ -91,7 +91,7 @@ class AveragingOptimizer(Averaging, Base):
         if skips and self._updates is None:
             self._updates = tf.Variable(
                 self.iterations,
-                name=self._unused("updates"),
+                name=self._distinct_name("updates"),
                 trainable=False,
                 aggregation=tf.VariableAggregation.ONLY_FIRST_REPLICA,
             )
@@ -152,7 +152,7 @@ class AveragingOptimizer(Averaging, Base):
         self._count_updates()
         self._built = True
 
-    def _unused(self, name):
+    def _distinct_name(self, name):
         # An HDF5 file goes by names, so those of one method around another must differ.
         optimizer = self.optimizer
         while optimizer is not None:
@@ -163,13 +163,13 @@ class AveragingOptimizer(Averaging, Base):
         return name
 
     def _add_counter(self, name, shape=()):
-        counter = tf.Variable(tf.zeros(shape, tf.int64), name=self._unused(name), trainable=False)
+        counter = tf.Variable(tf.zeros(shape, tf.int64), name=self._distinct_name(name), trainable=False)
         self._variables.append(counter)
         return counter
 
     def _add_average(self, variable):
         return self._add(
-            self._unused(f"{self._rule.slot}/{variable._shared_name}"),
+            self._distinct_name(f"{self._rule.slot}/{variable._shared_name}"),
             variable.shape,
             self._average_dtype(variable),
             lambda shape, dtype: self._cast(self._read(variable), dtype),
