@@ -173,6 +173,40 @@ def test_an_inner_optimizer_of_another_model_is_refused():
         train(SWA(model.optimizer))
 
 
+def test_an_error_in_building_the_inner_optimizer_is_shown_as_it_is():
+    class Unready(tf_keras.optimizers.SGD):
+        def build(self, var_list):
+            raise RuntimeError("The inner optimizer is not ready.")
+
+    with pytest.raises(RuntimeError, match="The inner optimizer is not ready."):
+        train(SWA(Unready(0.1)))
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: LARS(0.1),
+        lambda: SWA(LARS(0.1)),
+        lambda: SWA(sgd()),
+        lambda: SWA(sgd("legacy")),
+        lambda: Lookahead(SWA(sgd())),
+    ],
+)
+def test_the_training_step_is_traced_once(make):
+    # That of an SGD of Keras's own with momentum is traced twice.
+    traces = []
+
+    class Model(tf_keras.Sequential):
+        def train_step(self, data):
+            traces.append(data)
+            return super().train_step(data)
+
+    model = Model([tf_keras.Input((4,)), tf_keras.layers.Dense(1)])
+    model.compile(make(), "mse")
+    model.fit(np.ones((8, 4)), np.ones((8, 1)), epochs=2, verbose=0)
+    assert len(traces) == 1
+
+
 @each_kind
 def test_non_trainable_weights_are_averaged_when_asked(kind):
     tf_keras.utils.set_random_seed(0)

@@ -7,7 +7,8 @@ stands for all variables.
 
 Where the optimizer has `check_finite`, the averages move only if all weights are finite. What tells
 is the sum of each weight, the cheapest to compute: it is finite only if every element is.
-(A sum of finite elements that overflows counts as not finite as well.)
+(A sum of finite elements that overflows counts as not finite as well.) Small weights are many:
+what counts there is how long it takes to compile, and alike ones are checked or moved together.
 """
 
 import numpy as np
@@ -28,7 +29,7 @@ def _fraction(optimizer, update):
     return optimizer._rule.fraction(number(update), number(snapshots), optimizer._xp)
 
 
-def _refusal(optimizer, update, finite):
+def _refusal(optimizer, update, position):
     """What `optimizer._refused` becomes: how many, and of the first one weight and update."""
     xp, refused = optimizer._xp, optimizer._refused
 
@@ -36,7 +37,7 @@ def _refusal(optimizer, update, finite):
         return xp.cast(value, refused.dtype)
 
     count, *first = (refused[i] for i in range(3))
-    now = (xp.argmin(whole(finite)), update)
+    now = position, update
     first = [xp.where(count > 0, old, whole(new)) for old, new in zip(first, now)]
     return xp.stack([count + 1, *first])
 
@@ -45,15 +46,16 @@ def _is_large(size):
     return size >= 2**14
 
 
-def _groups(averages, variables):
-    """Positions of the small weights, by alike ones: together they take a few operations."""
+def _groups(sizes, kinds, most=2**16):
+    """Positions of the small weights, by alike ones, not more than `most` together.
+
+    Together they take a few operations only.
+    """
     groups: dict = {}
-    for i, (average, variable) in enumerate(zip(averages, variables)):
-        size = variable.shape.num_elements()
+    for i, (size, kind) in enumerate(zip(sizes, kinds)):
         if not _is_large(size):
-            kind = tuple(variable.shape), average.dtype, variable.dtype, average.device
             # Not too many in one: what is stacked takes memory.
-            full = 2**16 // max(size, 1)
+            full = min(most, 2**16 // max(size, 1))
             listed = groups.setdefault(kind, [[]])
             if len(listed[-1]) == full:
                 listed.append([])
@@ -69,7 +71,9 @@ def with_tensorflow(optimizer, update, counted):
     variables = [native(variable) for variable in optimizer._averaged]
     compiles = tf.test.is_built_with_xla() and all("CPU" in a.device for a in averages)
     # Of a mirrored variable every replica has a part, which TensorFlow has to find.
-    groups = [] if tf.distribute.has_strategy() else _groups(averages, variables)
+    sizes = [variable.shape.num_elements() for variable in variables]
+    kinds = [(tuple(v.shape), a.dtype, v.dtype, a.device) for a, v in zip(averages, variables)]
+    groups = [] if tf.distribute.has_strategy() else _groups(sizes, kinds)
     grouped = [i for group in groups for i in group]
     alone = sorted(set(range(len(averages))) - set(grouped))
 
@@ -136,7 +140,8 @@ def with_tensorflow(optimizer, update, counted):
             return tf.gather(finite, np.argsort(grouped + alone))
 
         def refuse(finite):
-            optimizer._refused.assign(_refusal(optimizer, update, finite))
+            position = tf.argmin(tf.cast(finite, tf.int32))
+            optimizer._refused.assign(_refusal(optimizer, update, position))
 
         due = _due(optimizer, update, counted)
         if not optimizer.check_finite:
@@ -165,24 +170,37 @@ def with_jax(optimizer, update, counted):
     weights = [variable.value for variable in optimizer._averaged]
     averages = [average.value for average in optimizer._averages]
     go = due = _due(optimizer, update, counted)
+    all_are = np.int32(len(weights))
 
     def total(w):
+        # On CPUs a product with ones is faster than a sum.
         w = w.astype(jnp.promote_types(w.dtype, "float32"))
-        # On CPUs a product with ones is faster than a sum, but takes longer to compile.
-        if _is_large(w.size):
-            w = jnp.tensordot(jnp.ones(w.shape[0], w.dtype), w, 1)
-        return jnp.sum(w)
+        return jnp.sum(jnp.tensordot(jnp.ones(w.shape[0], w.dtype), w, 1))
 
-    def are_finite():
-        return jnp.isfinite(jnp.stack([total(w) for w in weights]))
+    def first_not_finite():
+        # A kernel for each small weight takes long to compile, and so does one for hundreds.
+        kinds = [(w.shape, w.dtype) for w in weights]
+        groups = _groups([w.size for w in weights], kinds, most=32)
+        alone = sorted(set(range(len(weights))) - {i for group in groups for i in group})
+        found = [jnp.where(jnp.isfinite(total(weights[i])), all_are, i) for i in alone]
+        for group in groups:
+            first = jax.lax.full_like(weights[group[0]], all_are, all_are.dtype)
+            for i in group[::-1]:
+                here = jax.lax.full_like(first, i)
+                first = jax.lax.select(jax.lax.is_finite(weights[i]), first, here)
+            found.append(jnp.min(first, initial=all_are))
+        return jnp.min(jnp.stack(found))
 
     if optimizer.check_finite:
-        all_are = jnp.ones(len(weights), bool)
-        finite = are_finite() if due is True else jax.lax.cond(due, are_finite, lambda: all_are)
-        go = jnp.all(finite) & due
+        if due is True:
+            first = first_not_finite()
+        else:
+            first = jax.lax.cond(due, first_not_finite, lambda: jnp.asarray(all_are))
+        finite = first == all_are
+        go = finite & due
         refused = optimizer._refused.value
-        refusal = _refusal(optimizer, update, finite)
-        optimizer._refused.assign(jnp.where(jnp.all(finite), refused, refusal))
+        refusal = _refusal(optimizer, update, first)
+        optimizer._refused.assign(jnp.where(finite, refused, refusal))
         if not isinstance(refusal, jax.core.Tracer):
             optimizer.warn_of_refusals()
 
@@ -262,7 +280,7 @@ def with_torch(optimizer, update, counted):
             if _is_host(go):
                 go = bool(go)
             if go is not True:
-                refusal = _refusal(optimizer, update, finite)
+                refusal = _refusal(optimizer, update, torch.argmin(finite.int()))
                 refused = optimizer._refused
                 refused.assign(refusal if go is False else torch.where(go, refused.value, refusal))
             if go is False:

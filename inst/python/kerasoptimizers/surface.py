@@ -200,7 +200,7 @@ class Surface:
             yield
         except Exception:  # in a graph Keras 3.8 fails to write its message
             for variable in variables or ():
-                if self._position(variable) is None:
+                if self.built and self._position(variable) is None:
                     raise ValueError(
                         f"`optimizer` was built for other variables, and not for "
                         f"{describe(variable)}: give each model an optimizer of its own."

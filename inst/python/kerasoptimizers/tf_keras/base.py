@@ -1,5 +1,6 @@
 """What all our Keras 2 optimizers build on."""
 
+import contextlib
 from types import SimpleNamespace
 
 import tensorflow as tf
@@ -37,11 +38,27 @@ class Base(Surface, tf_keras.optimizers.Optimizer):
         # Under mixed precision a variable shows the type it is cast to.
         return tf.as_dtype(getattr(variable, "true_dtype", variable.dtype)).name
 
+    @property
+    def built(self):
+        """Whether the variables of this optimizer exist, as in Keras 3."""
+        return getattr(self, "_built", False)
+
     def _position(self, variable):
         try:
             return self._index_dict.get(self._var_key(variable))
         except AttributeError:
             return None  # no variable at all, or not built
+
+    @staticmethod
+    @contextlib.contextmanager
+    def _at_once():
+        """Create variables now, outside of any trace: a step whose trace has made some is traced twice."""
+
+        def create(next_creator, **settings):
+            return next_creator(**{**settings, "experimental_enable_variable_lifting": False})
+
+        with tf.init_scope(), tf.variable_creator_scope(create):
+            yield
 
     def _add(self, name, shape, dtype, initializer, beside):
         """Add a variable, placed on the devices of the variable `beside` where one is given."""

@@ -71,11 +71,12 @@ class LARS(lars.LARS, _Rated):
         Args:
             var_list: list of the model's trainable variables.
         """
-        if getattr(self, "_built", False):
+        if self.built:
             return
         var_list = arguments.variables("var_list", var_list)
         super().build(var_list)
-        self._prepare(var_list)
+        with self._at_once():
+            self._prepare(var_list)
         self._built = True
 
     @staticmethod

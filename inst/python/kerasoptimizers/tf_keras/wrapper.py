@@ -138,7 +138,7 @@ class AveragingOptimizer(Averaging, Base):
         Args:
             var_list: list of the model's trainable variables.
         """
-        if getattr(self, "_built", False):
+        if self.built:
             return
         var_list = arguments.variables("var_list", var_list)
         if isinstance(self.optimizer, tf_keras.optimizers.legacy.Optimizer):
@@ -178,7 +178,7 @@ class AveragingOptimizer(Averaging, Base):
 
     def _apply_pairs(self, pairs, name, skip_gradients_aggregation):
         # The inner optimizer takes its step, then the averages move if that is due.
-        with tf.init_scope():
+        with self._at_once():
             self.build([variable for _, variable in pairs])
             # A model that is compiled after the averages were made may have put a loss scale around.
             self._count_updates()
