@@ -50,8 +50,8 @@ def cases(kind):
     makers = {"few": few, "all": product, "callback": callback_cases}
     found = [{"generation": g, **case} for g in generations for case in makers[kind](g)]
     for case in found:
-        # Tracing takes TensorFlow longer than such training: what is compiled is for the long run.
-        case["eager"] = BACKEND == "tensorflow" and kind != "all"
+        # Tracing takes TensorFlow longer than such a short training.
+        case["eager"] = BACKEND == "tensorflow" and kind == "few"
         told = [case["generation"], case["method"], case["inner"], case.get("way"), case.get("name")]
         case["id"] = "-".join(str(word) for word in [*told, case["what"]] if word)
     return found
