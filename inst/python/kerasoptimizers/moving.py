@@ -7,8 +7,9 @@ stands for all variables.
 
 Where the optimizer has `check_finite`, the averages move only if all weights are finite. What tells
 is the sum of each weight, the cheapest to compute: it is finite only if every element is.
-(A sum of finite elements that overflows counts as not finite as well.) Small weights are many:
-what counts there is how long it takes to compile, and alike ones are checked or moved together.
+(A sum of finite elements that overflows counts as not finite as well.) Small weights may be many:
+what counts there is how long they take to trace and compile, so TensorFlow checks and moves alike
+ones together, and JAX looks at their elements together.
 """
 
 import numpy as np
@@ -47,9 +48,9 @@ def _is_large(size):
 
 
 def _groups(sizes, kinds, most=2**16):
-    """Positions of the small weights, by alike ones, not more than `most` together.
+    """Positions of the small weights, in groups of up to `most` alike ones, and of those left alone.
 
-    Together they take a few operations only.
+    A group takes a few operations only.
     """
     groups: dict = {}
     for i, (size, kind) in enumerate(zip(sizes, kinds)):
@@ -60,7 +61,9 @@ def _groups(sizes, kinds, most=2**16):
             if len(listed[-1]) == full:
                 listed.append([])
             listed[-1].append(i)
-    return [group for listed in groups.values() for group in listed]
+    found = [group for listed in groups.values() for group in listed]
+    alone = sorted(set(range(len(sizes))) - {i for group in found for i in group})
+    return found, alone
 
 
 def with_tensorflow(optimizer, update, counted):
@@ -70,12 +73,14 @@ def with_tensorflow(optimizer, update, counted):
     averages = [native(average) for average in optimizer._averages]
     variables = [native(variable) for variable in optimizer._averaged]
     compiles = tf.test.is_built_with_xla() and all("CPU" in a.device for a in averages)
-    # Of a mirrored variable every replica has a part, which TensorFlow has to find.
-    sizes = [variable.shape.num_elements() for variable in variables]
-    kinds = [(tuple(v.shape), a.dtype, v.dtype, a.device) for a, v in zip(averages, variables)]
-    groups = [] if tf.distribute.has_strategy() else _groups(sizes, kinds)
+    if tf.distribute.has_strategy():
+        # Of a mirrored variable every replica has a part, which TensorFlow has to find.
+        groups, alone = [], list(range(len(averages)))
+    else:
+        sizes = [variable.shape.num_elements() for variable in variables]
+        kinds = [(tuple(v.shape), a.dtype, v.dtype, a.device) for a, v in zip(averages, variables)]
+        groups, alone = _groups(sizes, kinds)
     grouped = [i for group in groups for i in group]
-    alone = sorted(set(range(len(averages))) - set(grouped))
 
     def first_replica(strategy, value):
         return None if value is None else strategy.experimental_local_results(value)[0]
@@ -170,7 +175,7 @@ def with_jax(optimizer, update, counted):
     weights = [variable.value for variable in optimizer._averaged]
     averages = [average.value for average in optimizer._averages]
     go = due = _due(optimizer, update, counted)
-    all_are = np.int32(len(weights))
+    nowhere = np.int32(len(weights))
 
     def total(w):
         # On CPUs a product with ones is faster than a sum.
@@ -180,23 +185,22 @@ def with_jax(optimizer, update, counted):
     def first_not_finite():
         # A kernel for each small weight takes long to compile, and so does one for hundreds.
         kinds = [(w.shape, w.dtype) for w in weights]
-        groups = _groups([w.size for w in weights], kinds, most=32)
-        alone = sorted(set(range(len(weights))) - {i for group in groups for i in group})
-        found = [jnp.where(jnp.isfinite(total(weights[i])), all_are, i) for i in alone]
+        groups, alone = _groups([w.size for w in weights], kinds, most=32)
+        found = [jnp.where(jnp.isfinite(total(weights[i])), nowhere, i) for i in alone]
         for group in groups:
-            first = jax.lax.full_like(weights[group[0]], all_are, all_are.dtype)
+            first = jax.lax.full_like(weights[group[0]], nowhere, nowhere.dtype)
             for i in group[::-1]:
                 here = jax.lax.full_like(first, i)
                 first = jax.lax.select(jax.lax.is_finite(weights[i]), first, here)
-            found.append(jnp.min(first, initial=all_are))
+            found.append(jnp.min(first, initial=nowhere))
         return jnp.min(jnp.stack(found))
 
     if optimizer.check_finite:
         if due is True:
             first = first_not_finite()
         else:
-            first = jax.lax.cond(due, first_not_finite, lambda: jnp.asarray(all_are))
-        finite = first == all_are
+            first = jax.lax.cond(due, first_not_finite, lambda: jnp.asarray(nowhere))
+        finite = first == nowhere
         go = finite & due
         refused = optimizer._refused.value
         refusal = _refusal(optimizer, update, first)

@@ -16,7 +16,6 @@ class Base(Surface, tf_keras.optimizers.Optimizer):
     _keras = tf_keras
     _generation = "Keras 2 (Python's tf_keras, R's keras::compile())"
     _xp = SimpleNamespace(
-        argmin=tf.argmin,
         cast=tf.cast,
         clip=tf.clip_by_value,
         cos=tf.cos,
@@ -51,8 +50,8 @@ class Base(Surface, tf_keras.optimizers.Optimizer):
 
     @staticmethod
     @contextlib.contextmanager
-    def _at_once():
-        """Create variables now, outside of any trace: a step whose trace has made some is traced twice."""
+    def _outside_of_graphs():
+        """Where variables are created at once: TensorFlow traces a step again whose trace has made some."""
 
         def create(next_creator, **settings):
             return next_creator(**{**settings, "experimental_enable_variable_lifting": False})

@@ -74,8 +74,8 @@ class LARS(lars.LARS, _Rated):
         if self.built:
             return
         var_list = arguments.variables("var_list", var_list)
-        super().build(var_list)
-        with self._at_once():
+        with self._outside_of_graphs():
+            super().build(var_list)
             self._prepare(var_list)
         self._built = True
 

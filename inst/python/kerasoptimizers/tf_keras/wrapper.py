@@ -178,7 +178,7 @@ class AveragingOptimizer(Averaging, Base):
 
     def _apply_pairs(self, pairs, name, skip_gradients_aggregation):
         # The inner optimizer takes its step, then the averages move if that is due.
-        with self._at_once():
+        with self._outside_of_graphs():
             self.build([variable for _, variable in pairs])
             # A model that is compiled after the averages were made may have put a loss scale around.
             self._count_updates()
