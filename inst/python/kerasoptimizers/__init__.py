@@ -1,41 +1,36 @@
 """Averages of weights for Keras: SWA, Lookahead and their kin.
 
-`from kerasoptimizers import SWA` is for Keras 3, `from kerasoptimizers.tf_keras
-import SWA` for Keras 2. Neither imports the other.
+`from kerasoptimizers import SWA` is for Keras 3, `from kerasoptimizers.tf_keras import SWA` for Keras 2. Neither
+imports the other.
 """
 
 from typing import TYPE_CHECKING
 
-from .averaging import averaging_optimizer
+from . import methods
+from .optimizer import averaging_optimizer
 
 if TYPE_CHECKING:
     # What __getattr__() finds, for type checkers and editors.
     from .keras3 import (
         LARS,
-        SWA,
         AverageModelCheckpoint,
-        ExponentialMovingAverage,
-        Lookahead,
-        MovingAverage,
         SWACallback,
         SWALearningRate,
         SwapAverages,
         update_batch_norm,
     )
+    from .methods import *  # noqa: F403
 
 __all__ = [
     "AverageModelCheckpoint",
-    "ExponentialMovingAverage",
     "LARS",
-    "Lookahead",
-    "MovingAverage",
-    "SWA",
     "SWACallback",
     "SWALearningRate",
     "SwapAverages",
     "averaging_optimizer",
     "update_batch_norm",
 ]
+__all__ += methods.__all__
 
 
 def __getattr__(name):

@@ -14,7 +14,7 @@ import numpy as np
 _LARGEST = 2**31 - 1
 
 
-def describe(value):
+def in_short(value):
     """A short text for a value, whatever it is."""
     try:
         text = repr(value)
@@ -30,7 +30,7 @@ def refuse(name, allowed, value):
     """Raise that argument `name` must be `allowed`: TypeError or ValueError by the value's type."""
     number = isinstance(value, numbers.Number) and not isinstance(value, bool)
     error = ValueError if number or isinstance(value, str) else TypeError
-    raise error(f"`{name}` must be {allowed}, not {describe(value)}.")
+    raise error(f"`{name}` must be {allowed}, not {in_short(value)}.")
 
 
 def whole(name, value, minimum):
@@ -164,3 +164,40 @@ def string(name, value):
 def optional(check, name, value):
     """`check`, where None stands for 'not given'."""
     return None if value is None else check(name, value)
+
+
+def variable_name(variable):
+    """How a message calls a variable."""
+    name = getattr(variable, "path", None) or getattr(variable, "name", None)
+    return name if isinstance(name, str) else in_short(variable)
+
+
+def check_store(store, variables):
+    """Raise where a file's arrays don't fit the variables, as many of them as there are."""
+    keys, held = [str(i) for i in range(len(variables))], list(store.keys())
+    missing = [key for key in keys if key not in held]
+    if missing:
+        raise ValueError(f"`store` must hold an array named '{missing[0]}', and it has none.")
+    shapes = [tuple(variable.shape) for variable in variables]
+    given = [tuple(np.shape(store[key])) for key in keys]
+    if given != shapes:
+        raise ValueError(f"`store` must hold arrays of the shapes {shapes}, not of the shapes {given}.")
+
+
+def weights(name, value, allowed="a list of variables"):
+    """A model's weights; lookup tables, which can't be averaged, are left out."""
+    if isinstance(value, (list, tuple)):
+        value = [element for element in value if not is_table(element)]
+    return variables(name, value, allowed)
+
+
+def is_table(value):
+    """Whether it is a lookup table, which Keras 2 counts among a model's weights."""
+    return hasattr(value, "get_tensors") and not is_variable(value)
+
+
+def switch(name, value):
+    """0 or 1, which may be False and True."""
+    if not isinstance(value, int) or value not in (0, 1):
+        refuse(name, "0 or 1", value)
+    return int(value)

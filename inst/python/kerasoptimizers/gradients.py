@@ -1,24 +1,30 @@
-"""What is done to gradients before the inner optimizer sees them: clipping.
+"""What is done to gradients before the inner optimizer sees them: checks and clipping.
 
 `xp` is the namespace of tensor functions: `keras.ops`, or its like for Keras 2.
 """
+
+import contextlib
 
 import numpy as np
 
 from . import arguments
 
 
-def clip(gradients, xp, clipnorm=None, clipvalue=None, global_clipnorm=None):
+def clip(gradients, xp, clipnorm=None, clipvalue=None, global_clipnorm=None, keep_bad=False):
     """Clip by value, then each gradient by its norm, or all by their common norm.
 
     A gradient may be None (left so) or sparse (`tf.IndexedSlices`): repeated
     rows are added up first, because the norm of the gradient is that of the sum.
+
+    Args:
+        keep_bad: bool, whether an infinite gradient must not become a finite one: a loss scale that comes
+            afterwards skips the update then.
     """
     if clipnorm is None and clipvalue is None and global_clipnorm is None:
         return gradients
     gradients = [_merge_repeated_rows(g) for g in gradients]
     if clipvalue is not None:
-        gradients = _map(lambda g: xp.clip(g, -clipvalue, clipvalue), gradients)
+        gradients = _map(lambda g: _limit_values(g, clipvalue, keep_bad, xp), gradients)
     if clipnorm is not None:
         gradients = _map(lambda g: _limit(g, _squared_norm(g, xp), clipnorm, xp), gradients)
     if global_clipnorm is not None:
@@ -32,10 +38,24 @@ def scaled(gradients, factor):
     return _map(lambda values: values * factor, gradients)
 
 
+def _limit_values(values, largest, keep_bad, xp):
+    wide, largest = _wide(values, largest, xp)
+    clipped = xp.clip(wide, -largest, largest)
+    # 0 times infinity is not a number.
+    return xp.cast(clipped + 0 * wide if keep_bad else clipped, values.dtype)
+
+
 def _limit(values, squared_norm, largest, xp):
-    norm = xp.sqrt(squared_norm)
+    wide, largest = _wide(values, largest, xp)
+    norm = xp.cast(xp.sqrt(squared_norm), wide.dtype)
     # Divided last, as TensorFlow does: the originals' numbers come out.
-    return values * largest / xp.cast(xp.maximum(norm, largest), values.dtype)
+    return xp.cast(wide * largest / xp.maximum(norm, largest), values.dtype)
+
+
+def _wide(values, largest, xp):
+    """Values and their limit in a type that holds the product with a loss scale."""
+    wide = values if "64" in str(values.dtype) else xp.cast(values, "float32")
+    return wide, xp.cast(largest, wide.dtype)
 
 
 def _squared_norm(values, xp):
@@ -83,12 +103,10 @@ def pairs(grads_and_vars):
         if gradient is not None and not _fits(gradient, variable.shape):
             raise ValueError(
                 "`grads_and_vars` must hold gradients of the shapes of their variables, not "
-                f"{arguments.describe(gradient)} for a variable of shape {tuple(variable.shape)}."
+                f"{arguments.in_short(gradient)} for a variable of shape {tuple(variable.shape)}."
             )
     if listed and all(gradient is None for gradient, _ in listed):
-        raise ValueError(
-            "`grads_and_vars` must hold at least one gradient, not None for every variable."
-        )
+        raise ValueError("`grads_and_vars` must hold at least one gradient, not None for every variable.")
     return listed
 
 
@@ -101,71 +119,26 @@ def _fits(gradient, shape):
     return tuple(given) == tuple(shape) if known is None else known(shape)
 
 
-def _require_loss(found, loss):
-    if not found:
-        allowed = "a function without arguments that returns a tensor, or a tensor"
-        arguments.refuse("loss", allowed, loss)
+@contextlib.contextmanager
+def naming_unknown(optimizer, variables):
+    """Say in one line which variable it is, where Keras meets one that it does not know."""
+    try:
+        yield
+    except Exception:  # in a graph Keras 3.8 fails to write its message
+        for variable in variables or ():
+            float8 = getattr(variable, "overwrite_with_gradient", False)
+            if optimizer.built and optimizer.position(variable) is None and not float8:
+                raise ValueError(
+                    f"`optimizer` was built for other variables, and not for {arguments.variable_name(variable)}: "
+                    "give each model an optimizer of its own."
+                ) from None
+        raise
 
 
-# Gradients of a loss: what `minimize()` needs from each backend. `native` gives the backend's own
-# variable, `weight` the gradient of what is minimized with respect to the loss (None: one).
-
-
-def _some_variables(variables):
-    variables = arguments.variables("var_list", variables)
-    if not variables:
-        raise ValueError("`var_list` must hold at least one variable.")
-    return variables
-
-
-def _are_tensors(loss):
-    import tensorflow as tf
-
-    parts = tf.nest.flatten(loss)
-    return bool(parts) and all(tf.is_tensor(part) for part in parts)
-
-
-def with_tensorflow(loss, variables, native, weight, tape):
-    import tensorflow as tf
-
-    if callable(loss):
-        with tape or tf.GradientTape() as tape:
-            # `variables` may be a function where they come into being with the loss.
-            loss = loss()
-        variables = variables() if callable(variables) else variables
-        _require_loss(_are_tensors(loss), loss)
-    else:
-        _require_loss(_are_tensors(loss), loss)
-        if tape is None:
-            raise ValueError("`tape` must be the GradientTape that computed `loss`, not None.")
-    variables = _some_variables(variables)
-    return tape.gradient(loss, [native(v) for v in variables], weight), variables
-
-
-def with_torch(loss, variables, native, weight, tape):
-    import torch
-
-    loss = loss() if callable(loss) else loss
-    _require_loss(torch.is_tensor(loss), loss)
-    variables = _some_variables(variables() if callable(variables) else variables)
-    inputs = [native(variable) for variable in variables]
-    return list(torch.autograd.grad(loss, inputs, weight, allow_unused=True)), variables
-
-
-def with_jax(loss, variables, native, weight, tape):
-    import jax
-    import keras
-
-    if not callable(loss):
-        raise TypeError("`loss` must be a function without arguments on JAX, not its value.")
-    variables = _some_variables(variables() if callable(variables) else variables)
-
-    def of_values(values):
-        with keras.StatelessScope(state_mapping=list(zip(variables, values))):
-            value = loss()
-            _require_loss(hasattr(value, "dtype"), value)
-            return value
-
-    value, pull_back = jax.vjp(of_values, [native(variable) for variable in variables])
-    weight = jax.numpy.ones_like(value) if weight is None else jax.numpy.asarray(weight, value.dtype)
-    return list(pull_back(weight)[0]), variables
+def require_same_variables(optimizer, known, variables):
+    """Raise where a built inner optimizer knows other variables, by their keys, than these."""
+    if {optimizer.key(variable) for variable in variables} != set(known):
+        raise ValueError(
+            "`optimizer` was built for other variables than this model's: give each model an inner optimizer "
+            "of its own."
+        )

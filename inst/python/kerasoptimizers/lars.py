@@ -2,12 +2,34 @@
 
 import re
 import warnings
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from . import arguments, gradients
-from .surface import VariableList
+from .legacy import LegacyMethods, VariableList
+
+if TYPE_CHECKING:
+
+    class _KerasOptimizer(LegacyMethods):
+        """What the class beside `LARS` has: one of Keras's optimizers."""
+
+        iterations: Any
+        clipnorm: float | None
+        clipvalue: float | None
+        global_clipnorm: float | None
+
+        def __init__(self, learning_rate: Any, name: str, **settings: Any): ...
+        def key(self, variable: Any) -> Any: ...
+        def load_own_variables(self, store: Any) -> None: ...
+        def get_config(self) -> dict[str, Any]: ...
+        @classmethod
+        def from_config(cls, config: dict[str, Any], custom_objects: Any = None) -> Any: ...
+        def _use_weight_decay(self, variable: Any) -> bool: ...
+
+else:
+    _KerasOptimizer = LegacyMethods
 
 
-class LARS:
+class LARS(_KerasOptimizer):
     """Layer-wise adaptive rate scaling, for training with large batches.
 
     SGD with momentum in which every variable has a learning rate of its own: it is multiplied
@@ -55,6 +77,18 @@ class LARS:
         Arguments and numbers are those of the TensorFlow Model Garden's `LARS`.
     """
 
+    __module__ = "kerasoptimizers"
+
+    # Of the Keras it is for: the class of its schedules, how one is loaded, the name of a slot, and the positions of
+    # the variables that the optimizer was built for, by their keys.
+    _schedule: ClassVar[type]
+    _deserialize: ClassVar[Any]
+    _momentum_name: ClassVar[Any]
+    built_for: ClassVar[Any]
+
+    decay: float | None
+    _learning_rate: Any
+
     _settings = {
         "clipnorm": arguments.positive,
         "clipvalue": arguments.positive,
@@ -71,16 +105,16 @@ class LARS:
 
     def __init__(
         self,
-        learning_rate=0.01,
-        momentum=0.9,
-        weight_decay_rate=0.0,
-        eeta=0.001,
-        nesterov=False,
-        classic_momentum=True,
-        exclude_from_weight_decay=None,
-        exclude_from_layer_adaptation=None,
-        name="LARS",
-        **kwargs,
+        learning_rate: Any = 0.01,
+        momentum: float = 0.9,
+        weight_decay_rate: float = 0.0,
+        eeta: float = 0.001,
+        nesterov: bool = False,
+        classic_momentum: bool = True,
+        exclude_from_weight_decay: Any = None,
+        exclude_from_layer_adaptation: Any = None,
+        name: str = "LARS",
+        **kwargs: Any,
     ):
         learning_rate = _rate(learning_rate, self._schedule)
         momentum = arguments.fraction("momentum", momentum)
@@ -89,15 +123,11 @@ class LARS:
         arguments.flag("nesterov", nesterov)
         arguments.flag("classic_momentum", classic_momentum)
         decay_exclusions = _patterns("exclude_from_weight_decay", exclude_from_weight_decay)
-        adaptation_exclusions = _patterns(
-            "exclude_from_layer_adaptation", exclude_from_layer_adaptation
-        )
+        adaptation_exclusions = _patterns("exclude_from_layer_adaptation", exclude_from_layer_adaptation)
         arguments.string("name", name)
         settings, base_settings = self._check_settings(kwargs)
         if "lr" in settings:
-            warnings.warn(
-                "`lr` is deprecated: use `learning_rate`.", DeprecationWarning, stacklevel=2
-            )
+            warnings.warn("`lr` is deprecated: use `learning_rate`.", DeprecationWarning, stacklevel=2)
             learning_rate = settings["lr"]
         super().__init__(learning_rate=learning_rate, name=name, weight_decay=None, **base_settings)
         self.momentum = momentum
@@ -110,7 +140,7 @@ class LARS:
         self._adaptation_exclusions = adaptation_exclusions
         for setting in ("clipnorm", "clipvalue", "global_clipnorm", "decay"):
             setattr(self, setting, settings.get(setting))
-        self._momentums = []
+        self._momentums: list[Any] = []
 
     @classmethod
     def _check_settings(cls, given):
@@ -136,29 +166,35 @@ class LARS:
         return checked, base
 
     @property
-    def learning_rate(self):
+    def learning_rate(self) -> Any:
         """The learning rate (before `decay` and trust ratios); of a schedule, its rate now."""
-        return super().learning_rate
+        return super().learning_rate  # type: ignore[misc]
 
     @learning_rate.setter
-    def learning_rate(self, learning_rate):
+    def learning_rate(self, learning_rate: Any) -> None:
         learning_rate = arguments.rate(learning_rate)
         if callable(self._learning_rate) and not callable(learning_rate):
             raise TypeError(
                 "`learning_rate` cannot be set to a number: this optimizer was made with a "
                 "schedule or a function. Make it with a number to set others later."
             )
-        super(LARS, type(self)).learning_rate.fset(self, learning_rate)
+        super(LARS, type(self)).learning_rate.fset(self, learning_rate)  # type: ignore[misc]
 
     lr = learning_rate
 
     @property
-    def variables(self):
+    def variables(self) -> VariableList:
         """All variables: the count of updates, the learning rate, momentum for each weight."""
         return VariableList(super().variables)
 
-    def _own_slots(self):
+    def own_slots(self) -> dict[str, Any]:
         return {"momentum": self._momentums}
+
+    def position(self, variable: Any) -> int | None:
+        try:
+            return (self.built_for() or {}).get(self.key(variable))
+        except AttributeError:
+            return None  # no variable at all
 
     # The update.
 
@@ -168,10 +204,10 @@ class LARS:
         Both now: in the update, variables no longer have their paths.
         """
         for variable in variables:
-            dtype = self._dtype(variable)
+            dtype = self.backend.dtype(variable)
             dtype = "float32" if dtype in ("float16", "bfloat16") else dtype
             name = self._momentum_name(variable)
-            momentum = self._add(name, variable.shape, dtype, "zeros", variable)
+            momentum = self.new_variable(name, variable.shape, dtype, "zeros", variable)
             self._momentums.append(momentum)
         decays, adapts = self._decay_exclusions, self._adaptation_exclusions
         adapts = decays if adapts is None else adapts
@@ -180,18 +216,16 @@ class LARS:
 
     def _use_weight_decay(self, variable):
         # Also asks what was excluded by Keras's own method, exclude_from_weight_decay().
-        return self._decays[self._position(variable)] and super()._use_weight_decay(variable)
+        return self._decays[self.require_position(variable)] and super()._use_weight_decay(variable)
 
     def _clip_gradients(self, grads):
         # Keras 3's own clipping fails on sparse gradients.
-        return gradients.clip(
-            grads, self._xp, self.clipnorm, self.clipvalue, self.global_clipnorm
-        )
+        return gradients.clip(grads, self.backend.xp, self.clipnorm, self.clipvalue, self.global_clipnorm)
 
     def _decayed(self, learning_rate, dtype):
-        rate = self._xp.cast(learning_rate, dtype)
+        rate = self.backend.xp.cast(learning_rate, dtype)
         if self.decay:
-            rate = rate / (1.0 + self.decay * self._xp.cast(self.iterations, dtype))
+            rate = rate / (1.0 + self.decay * self.backend.xp.cast(self.iterations, dtype))
         return rate
 
     def _weight_decay_of(self, variable):
@@ -200,7 +234,7 @@ class LARS:
 
     def _moved(self, variable, gradient, momentum, learning_rate):
         """New values of a variable and its momentum, in the momentum's dtype."""
-        cast, dtype = self._xp.cast, momentum.dtype
+        cast, dtype = self.backend.xp.cast, momentum.dtype
         weights, gradient = cast(variable, dtype), cast(dense(gradient, variable), dtype)
         momentum, rate = cast(momentum, dtype), self._decayed(learning_rate, dtype)
         weight_decay = self._weight_decay_of(variable)
@@ -208,10 +242,10 @@ class LARS:
             gradient = gradient + weight_decay * weights
 
         def scaled(direction):
-            if not self._adapts[self._position(variable)]:
+            if not self._adapts[self.require_position(variable)]:
                 return rate * direction
-            size, length = _norm(weights, self._xp), _norm(direction, self._xp)
-            return rate * trust_ratio(size, length, self.eeta, self._xp) * direction
+            size, length = _norm(weights, self.backend.xp), _norm(direction, self.backend.xp)
+            return rate * trust_ratio(size, length, self.eeta, self.backend.xp) * direction
 
         push = scaled(gradient) if self.classic_momentum else gradient
         momentum = self.momentum * momentum + push
@@ -220,7 +254,7 @@ class LARS:
 
     # Saving.
 
-    def load_own_variables(self, store):
+    def load_own_variables(self, store: Any) -> None:
         """Set the variables that a file holds for this optimizer.
 
         Args:
@@ -232,12 +266,12 @@ class LARS:
         if not hasattr(store, "keys"):
             arguments.refuse("store", "a dict of arrays or an HDF5 group", store)
         if len(store.keys()) == len(self.variables):
-            self._check_store(store, self.variables)
+            arguments.check_store(store, self.variables)
         super().load_own_variables(store)
 
     # Configuration.
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         """Settings from which `from_config()` makes the same optimizer, without its state."""
         decays, adapts = self._decay_exclusions, self._adaptation_exclusions
         return {
@@ -253,7 +287,7 @@ class LARS:
         }
 
     @classmethod
-    def from_config(cls, config, custom_objects=None):
+    def from_config(cls, config: dict[str, Any], custom_objects: Any = None) -> "LARS":
         """Make an optimizer from the result of `get_config()`.
 
         Args:
@@ -312,16 +346,14 @@ def move_with_torch(optimizer, weights, grads, momentums, decays, adapts, rate):
         """Norms of the adapted gradients, each with its weight decay."""
         # Sums are made one after the other in one place, not in memory for all of them.
         room = grads[0].new_empty(max((grads[i].numel() for i in decayed), default=0))
-        plain = [grads[i] for i in adapted if not decays[i]]
-        plain = iter(torch._foreach_norm(plain) if plain else ())
+        undecayed = [grads[i] for i in adapted if not decays[i]]
+        plain = iter(torch._foreach_norm(undecayed) if undecayed else ())
 
         def norm(i):
             if not decays[i]:
                 return next(plain)
             place = room[: grads[i].numel()].view(grads[i].shape)
-            return torch.linalg.vector_norm(
-                torch.add(grads[i], weights[i], alpha=decays[i], out=place)
-            )
+            return torch.linalg.vector_norm(torch.add(grads[i], weights[i], alpha=decays[i], out=place))
 
         return [norm(i) for i in adapted]
 
@@ -375,9 +407,7 @@ def _rate(value, schedule):
     )
     if foreign:
         here, there = schedule.__module__.split(".")[0], type(value).__module__.split(".")[0]
-        raise TypeError(
-            f"`learning_rate` must be a schedule of {here}, as this optimizer is, not of {there}."
-        )
+        raise TypeError(f"`learning_rate` must be a schedule of {here}, as this optimizer is, not of {there}.")
     if isinstance(value, type):
         arguments.refuse("learning_rate", allowed, value)
     return value
@@ -395,8 +425,7 @@ def _patterns(name, value):
             re.compile(pattern)
         except re.error as error:
             raise ValueError(
-                f"`{name}` must be a regular expression or a list of them, not {pattern!r}: "
-                f"{error.msg}."
+                f"`{name}` must be a regular expression or a list of them, not {pattern!r}: {error.msg}."
             ) from None
     return tuple(patterns)
 

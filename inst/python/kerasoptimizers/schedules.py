@@ -1,6 +1,7 @@
 """SWA's learning-rate schedule: arguments, arithmetic and documentation, once."""
 
 import math
+from typing import Any, ClassVar
 
 from . import arguments
 
@@ -51,17 +52,25 @@ class SWALearningRate:
         `start_annealing=start_averaging // 2`.
     """
 
+    __module__ = "kerasoptimizers"
+
+    # Of the Keras it is for: functions on tensors; the class of its schedules, and how they are saved and loaded.
+    _xp: ClassVar[Any]
+    _schedule: ClassVar[type]
+    _serialize: ClassVar[Any]
+    _deserialize: ClassVar[Any]
+
     def __init__(
         self,
-        initial_learning_rate,
-        swa_learning_rate,
-        start_averaging,
-        anneal_updates=None,
-        anneal="cosine",
-        cycle_updates=None,
-        cycle_learning_rate=None,
-        start_annealing=None,
-        name="SWALearningRate",
+        initial_learning_rate: Any,
+        swa_learning_rate: float,
+        start_averaging: int,
+        anneal_updates: int | None = None,
+        anneal: str = "cosine",
+        cycle_updates: int | None = None,
+        cycle_learning_rate: float | None = None,
+        start_annealing: int | None = None,
+        name: str = "SWALearningRate",
     ):
         # Kept as given, for get_config(); what follows from them has a _ in front.
         optional = arguments.optional
@@ -80,9 +89,7 @@ class SWALearningRate:
         self.cycle_updates = optional(
             lambda name, value: arguments.whole(name, value, 2), "cycle_updates", cycle_updates
         )
-        self.cycle_learning_rate = optional(
-            arguments.not_negative, "cycle_learning_rate", cycle_learning_rate
-        )
+        self.cycle_learning_rate = optional(arguments.not_negative, "cycle_learning_rate", cycle_learning_rate)
         self.start_annealing = optional(_count, "start_annealing", start_annealing)
         self.name = arguments.string("name", name)
         self._place_annealing()
@@ -99,8 +106,7 @@ class SWALearningRate:
         elif self._anneal_updates > self.start_averaging:
             arguments.refuse(
                 "anneal_updates",
-                f"a whole number from 0 to start_averaging ({self.start_averaging}) where "
-                "start_annealing is not given",
+                f"a whole number from 0 to start_averaging ({self.start_averaging}) where start_annealing is not given",
                 self.anneal_updates,
             )
         else:
@@ -123,12 +129,10 @@ class SWALearningRate:
                 )
             highest = lowest + (initial - lowest) / 4
         elif highest < lowest:
-            arguments.refuse(
-                "cycle_learning_rate", f"a number >= swa_learning_rate ({lowest})", highest
-            )
+            arguments.refuse("cycle_learning_rate", f"a number >= swa_learning_rate ({lowest})", highest)
         self._cycle_learning_rate = highest
 
-    def __call__(self, step):
+    def __call__(self, step: Any) -> Any:
         xp = self._xp
         if isinstance(step, (bool, str, bytes, dict, float, type(None))) or callable(step):
             allowed = "the number of an update, or an array of them"
@@ -152,13 +156,11 @@ class SWALearningRate:
         cyclic = (1.0 - done) * self._cycle_learning_rate + done * self.swa_learning_rate
         return xp.where(update > self.start_averaging, cyclic, rate)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         """Arguments from which `from_config()` makes the same schedule."""
         initial = self.initial_learning_rate
         return {
-            "initial_learning_rate": (
-                initial if isinstance(initial, float) else self._serialize(initial)
-            ),
+            "initial_learning_rate": (initial if isinstance(initial, float) else self._serialize(initial)),
             "swa_learning_rate": self.swa_learning_rate,
             "start_averaging": self.start_averaging,
             "anneal_updates": self.anneal_updates,
@@ -170,14 +172,12 @@ class SWALearningRate:
         }
 
     @classmethod
-    def from_config(cls, config):
+    def from_config(cls, config: dict[str, Any]) -> "SWALearningRate":
         """Make a schedule from the result of `get_config()`."""
         config = arguments.config(config, "initial_learning_rate")
         initial = config["initial_learning_rate"]
         if isinstance(initial, dict):
-            config["initial_learning_rate"] = arguments.part(
-                "initial_learning_rate", initial, cls._deserialize
-            )
+            config["initial_learning_rate"] = arguments.part("initial_learning_rate", initial, cls._deserialize)
         return cls(**config)
 
 

@@ -1,46 +1,35 @@
-"""The optimizers for Keras 3, on TensorFlow, JAX and PyTorch."""
+"""The optimizers for Keras 3, on any of its backends."""
 
 import keras
 
 from .. import methods
 from .batch_norm import update_batch_norm
-from .callbacks import SWACallback
+from .callbacks import AverageModelCheckpoint, SWACallback, SwapAverages
 from .lars import LARS
+from .optimizer import AveragingOptimizer
 from .schedules import SWALearningRate
-from .swap_averages import AverageModelCheckpoint, SwapAverages
-from .wrapper import AveragingOptimizer
+
+globals().update(
+    methods.joined(
+        AveragingOptimizer,
+        "kerasoptimizers",
+        keras.saving.register_keras_serializable(package="kerasoptimizers"),
+    )
+)
+
+
+def register() -> None:
+    """Make models with our optimizers load again, after Keras's custom objects were cleared."""
+    classes = [globals()[name] for name in (*methods.__all__, "LARS", "SWALearningRate")]
+    methods.register_again(keras, classes)
+
 
 __all__ = [
     "AverageModelCheckpoint",
-    "ExponentialMovingAverage",
     "LARS",
-    "Lookahead",
-    "MovingAverage",
-    "SWA",
     "SWACallback",
     "SWALearningRate",
     "SwapAverages",
     "update_batch_norm",
 ]
-
-_register = keras.saving.register_keras_serializable(package="kerasoptimizers")
-
-
-@_register
-class SWA(methods.SWA, AveragingOptimizer):
-    __doc__ = methods.SWA.__doc__
-
-
-@_register
-class Lookahead(methods.Lookahead, AveragingOptimizer):
-    __doc__ = methods.Lookahead.__doc__
-
-
-@_register
-class ExponentialMovingAverage(methods.ExponentialMovingAverage, AveragingOptimizer):
-    __doc__ = methods.ExponentialMovingAverage.__doc__
-
-
-@_register
-class MovingAverage(methods.MovingAverage, AveragingOptimizer):
-    __doc__ = methods.MovingAverage.__doc__
+__all__ += methods.__all__

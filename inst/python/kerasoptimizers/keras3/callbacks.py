@@ -1,18 +1,31 @@
-"""The SWA callback for Keras 3."""
+"""The callbacks for Keras 3."""
 
 import keras
 
-from .. import swa_callback
-from . import batch_norm
-from .guards import Guards
+from ..callbacks import checkpoint, swa, swap_averages
+from . import batch_norm, private
+from .base import Base
 
 
-class SWACallback(swa_callback.SWACallback, Guards, keras.callbacks.Callback):
-    __doc__ = swa_callback.SWACallback.__doc__
+class SwapAverages(swap_averages.SwapAverages, keras.callbacks.Callback):
+    __doc__ = swap_averages.SwapAverages.__doc__
+    __module__ = "kerasoptimizers"
 
-    _pass_type = staticmethod(batch_norm.pass_type)
-    _update_batch_norm = staticmethod(batch_norm.update_batch_norm)
+    private = private
+    callback_list = keras.callbacks.CallbackList
 
-    @staticmethod
-    def _number(variable):
-        return float(keras.ops.convert_to_numpy(variable))
+
+class AverageModelCheckpoint(checkpoint.AverageModelCheckpoint, keras.callbacks.ModelCheckpoint):
+    __doc__ = checkpoint.AverageModelCheckpoint.__doc__
+    __module__ = "kerasoptimizers"
+
+
+class SWACallback(swa.SWACallback, keras.callbacks.Callback):
+    __doc__ = swa.SWACallback.__doc__
+    __module__ = "kerasoptimizers"
+
+    private = private
+    callback_list = keras.callbacks.CallbackList
+    backend = Base.backend
+    pass_type = staticmethod(batch_norm.pass_type)
+    update_batch_norm = staticmethod(batch_norm.update_batch_norm)

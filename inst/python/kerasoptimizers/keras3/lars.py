@@ -1,15 +1,18 @@
 """LARS for Keras 3."""
 
-import keras
-from keras.src.backend.common.stateless_scope import in_stateless_scope
+from typing import Any
 
-from .. import arguments, lars
+import keras
+
+from .. import arguments, gradients, lars
+from . import private
 from .base import Base
 
 
 @keras.saving.register_keras_serializable(package="kerasoptimizers")
 class LARS(lars.LARS, Base):
     __doc__ = lars.LARS.__doc__
+    __module__ = "kerasoptimizers"
 
     _schedule = keras.optimizers.schedules.LearningRateSchedule
     # A schedule or, unlike in Keras 2, a function.
@@ -20,24 +23,29 @@ class LARS(lars.LARS, Base):
         "gradient_accumulation_steps": lambda name, value: arguments.whole(name, value, 2),
     }
 
-    def build(self, variables):
+    def built_for(self):
+        return private.built_for(self)
+
+    def build(self, variables: Any) -> None:
         """Create the momentum of each variable, zero.
 
         Args:
             variables: list of the model's trainable variables.
         """
         variables = arguments.variables("variables", variables)
-        if self.built or not variables:
+        if self.built and (private.trained_variables(self) or not variables):
             return
         super().build(variables)
-        self._prepare(variables)
+        if variables:
+            self._prepare(variables)
+            self.set_weights_from_file()
 
     @staticmethod
     def _momentum_name(variable):
         path = getattr(variable, "path", variable.name).replace("/", "_").replace(":", "_")
         return f"{path}_momentum"
 
-    def apply(self, grads, trainable_variables=None):
+    def apply(self, grads: Any, trainable_variables: Any = None) -> None:
         """Update variables by their gradients.
 
         Args:
@@ -48,20 +56,20 @@ class LARS(lars.LARS, Base):
         grads = list(grads)
         if self.loss_scale_factor is not None or self.gradient_accumulation_steps:
             # Keras divides and adds up gradients as if all were dense.
-            variables = self._trainable_variables
+            variables = private.trained_variables(self)
             if trainable_variables is not None:
                 variables = trainable_variables = list(trainable_variables)
             grads = [lars.dense(g, v) for g, v in zip(grads, variables, strict=True)]
-        with self._naming_unknown(trainable_variables):
+        with gradients.naming_unknown(self, trainable_variables):
             super().apply(grads, trainable_variables)
 
     def _clip_gradients(self, grads):
         # Variables are asked for only where there is no gradient, and Keras has left those out.
-        return self._clip_over_replicas(super()._clip_gradients, grads, grads)
+        return self.clip_over_replicas(super()._clip_gradients, grads, grads)
 
     def _backend_update_step(self, grads, trainable_variables, learning_rate):
         # In Keras's stateless form the variables themselves must stay as they are.
-        if keras.backend.backend() == "torch" and not in_stateless_scope():
+        if keras.backend.backend() == "torch" and not private.in_stateless_scope():
             grads, trainable_variables = self._update_in_place(
                 grads, trainable_variables, learning_rate
             )
@@ -75,7 +83,7 @@ class LARS(lars.LARS, Base):
         """
         import torch
 
-        positions = [self._position(variable) for variable in variables]
+        positions = [self.require_position(variable) for variable in variables]
         momentums = [self._momentums[i].value for i in positions]
         kind = (momentums[0].dtype, momentums[0].device) if momentums else None
 
@@ -99,8 +107,8 @@ class LARS(lars.LARS, Base):
                 )
         return [grads[i] for i in left], [variables[i] for i in left]
 
-    def update_step(self, gradient, variable, learning_rate):
-        momentum = self._momentums[self._position(variable)]
+    def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
+        momentum = self._momentums[self.require_position(variable)]
         weights, new = self._moved(variable, gradient, momentum, learning_rate)
         self.assign(variable, weights)
         self.assign(momentum, new)

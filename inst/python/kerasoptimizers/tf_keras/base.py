@@ -1,57 +1,37 @@
 """What all our Keras 2 optimizers build on."""
 
 import contextlib
-from types import SimpleNamespace
+from typing import Any
 
 import tensorflow as tf
 import tf_keras
 
 from .. import gradients
-from ..surface import Surface, graph_gradients, require_replica_context
+from ..backends.tensorflow import TensorFlow
+from ..legacy import LegacyMethods, require_replica_context
+from . import private
 
 
-class Base(Surface, tf_keras.optimizers.Optimizer):
+class Base(LegacyMethods, tf_keras.optimizers.Optimizer):
     """A Keras 2 optimizer with the methods of the originals."""
 
-    _keras = tf_keras
-    _generation = "Keras 2 (Python's tf_keras, R's keras::compile())"
-    _xp = SimpleNamespace(
-        cast=tf.cast,
-        clip=tf.clip_by_value,
-        cos=tf.cos,
-        maximum=tf.maximum,
-        minimum=tf.minimum,
-        sqrt=tf.sqrt,
-        square=tf.square,
-        stack=tf.stack,
-        sum=tf.reduce_sum,
-        where=tf.where,
-    )
-
-    @staticmethod
-    def _native(variable):
-        return variable
-
-    @staticmethod
-    def _dtype(variable):
-        # Under mixed precision a variable shows the type it is cast to.
-        return tf.as_dtype(getattr(variable, "true_dtype", variable.dtype)).name
+    keras = tf_keras
+    private = private
+    generation = "Keras 2 (Python's tf_keras, R's keras::compile())"
+    backend = TensorFlow()
 
     @property
-    def built(self):
+    def built(self) -> bool:
         """Whether the variables of this optimizer exist, as in Keras 3."""
         return getattr(self, "_built", False)
 
-    def _position(self, variable):
-        try:
-            return self._index_dict.get(self._var_key(variable))
-        except AttributeError:
-            return None  # no variable at all, or not built
+    def key(self, variable: Any) -> Any:
+        return private.variable_key(self, variable)
 
     @staticmethod
     @contextlib.contextmanager
-    def _outside_of_graphs():
-        """Where variables are created at once: TensorFlow traces a step again whose trace has made some."""
+    def outside_of_traces():
+        """Where variables are made at once: a step whose trace makes some is traced again."""
 
         def create(next_creator, **settings):
             return next_creator(**{**settings, "experimental_enable_variable_lifting": False})
@@ -59,32 +39,25 @@ class Base(Surface, tf_keras.optimizers.Optimizer):
         with tf.init_scope(), tf.variable_creator_scope(create):
             yield
 
-    def _add(self, name, shape, dtype, initializer, beside):
-        """Add a variable, placed on the devices of the variable `beside` where one is given."""
+    def new_variable(self, name, shape, dtype, initializer, beside):
+        """Add a variable, on the devices of the variable `beside` if one is given."""
         initializer = tf_keras.initializers.get(initializer)
-        with self._distribution_strategy.extended.colocate_vars_with(beside):
+        with self.outside_of_traces(), private.strategy(self).extended.colocate_vars_with(beside):
             return self.add_variable(shape=shape, dtype=dtype, initializer=initializer, name=name)
-
-    def _gradients(self, loss, variables, weight, tape):
-        return gradients.with_tensorflow(loss, variables, self._native, weight, tape)
-
-    def _graph_gradients(self, loss, variables):
-        return graph_gradients(loss, variables)
 
     def apply_gradients(
         self,
-        grads_and_vars,
-        name=None,
-        skip_gradients_aggregation=False,
-        experimental_aggregate_gradients=True,
-    ):
+        grads_and_vars: Any,
+        name: str | None = None,
+        skip_gradients_aggregation: bool = False,
+        experimental_aggregate_gradients: bool = True,
+    ) -> Any:
         """Update variables by their gradients.
 
         Args:
             grads_and_vars: iterable of (gradient, variable) pairs; a gradient may be None.
             name: str, name of the operations; the optimizer's when None.
-            skip_gradients_aggregation: bool, whether the gradients were summed
-                over the replicas already.
+            skip_gradients_aggregation: bool, whether the gradients were summed over the replicas already.
             experimental_aggregate_gradients: bool, the older opposite of it.
 
         Returns:
@@ -100,10 +73,16 @@ class Base(Surface, tf_keras.optimizers.Optimizer):
             return self.iterations
         require_replica_context()
         skip = skip_gradients_aggregation or not experimental_aggregate_gradients
-        with self._naming_unknown([variable for _, variable in pairs]):
-            return self._apply_pairs(pairs, name, skip)
+        with gradients.naming_unknown(self, [variable for _, variable in pairs]):
+            return self.apply_pairs(pairs, name, skip)
 
-    def _apply_pairs(self, pairs, name, skip_gradients_aggregation):
-        return super().apply_gradients(
-            pairs, name=name, skip_gradients_aggregation=skip_gradients_aggregation
+    def apply_pairs(self, pairs: list, name: str | None, skip_gradients_aggregation: bool) -> Any:
+        return super().apply_gradients(pairs, name=name, skip_gradients_aggregation=skip_gradients_aggregation)
+
+
+def require_eager() -> None:
+    """Raise where Keras 2 trains with graphs only: `fit()` would change nothing there, and say nothing."""
+    if not tf.compat.v1.executing_eagerly_outside_functions():
+        raise RuntimeError(
+            "Keras 2 in graph mode is not supported: remove tf.compat.v1.disable_eager_execution() from the program."
         )

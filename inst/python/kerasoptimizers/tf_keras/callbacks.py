@@ -1,20 +1,31 @@
-"""The SWA callback for Keras 2."""
+"""The callbacks for Keras 2."""
 
-import tensorflow as tf
 import tf_keras
 
-from .. import swa_callback
-from ..guards import Guards
-from . import batch_norm
+from ..callbacks import checkpoint, swa, swap_averages
+from . import batch_norm, private
+from .base import Base
 
 
-class SWACallback(swa_callback.SWACallback, Guards, tf_keras.callbacks.Callback):
-    __doc__ = swa_callback.SWACallback.__doc__
+class SwapAverages(swap_averages.SwapAverages, tf_keras.callbacks.Callback):
+    __doc__ = swap_averages.SwapAverages.__doc__
+    __module__ = "kerasoptimizers.tf_keras"
 
-    _pass_type = staticmethod(batch_norm.pass_type)
-    _update_batch_norm = staticmethod(batch_norm.update_batch_norm)
+    private = private
+    callback_list = tf_keras.callbacks.CallbackList
 
-    @staticmethod
-    def _number(rate):
-        # A legacy optimizer's rate is a plain number until its variables are made.
-        return float(rate.numpy() if isinstance(rate, tf.Variable) else rate)
+
+class AverageModelCheckpoint(checkpoint.AverageModelCheckpoint, tf_keras.callbacks.ModelCheckpoint):
+    __doc__ = checkpoint.AverageModelCheckpoint.__doc__
+    __module__ = "kerasoptimizers.tf_keras"
+
+
+class SWACallback(swa.SWACallback, tf_keras.callbacks.Callback):
+    __doc__ = swa.SWACallback.__doc__
+    __module__ = "kerasoptimizers.tf_keras"
+
+    private = private
+    callback_list = tf_keras.callbacks.CallbackList
+    backend = Base.backend
+    pass_type = staticmethod(batch_norm.pass_type)
+    update_batch_norm = staticmethod(batch_norm.update_batch_norm)

@@ -1,10 +1,13 @@
 """LARS for Keras 2."""
 
+from typing import Any
+
 import tensorflow as tf
 import tf_keras
 
 from .. import arguments, lars
-from .base import Base
+from . import private
+from .base import Base, require_eager
 
 _LearningRateSchedule = tf_keras.optimizers.schedules.LearningRateSchedule
 
@@ -23,6 +26,7 @@ class _Rated(Base):
     """An optimizer with a learning rate of its own, as Keras 3's base class is."""
 
     def __init__(self, learning_rate, name, **settings):
+        require_eager()
         super().__init__(name=name, **settings)
         self._learning_rate = self._build_learning_rate(learning_rate)
 
@@ -32,29 +36,29 @@ class _Rated(Base):
         return super()._build_learning_rate(learning_rate)
 
     @property
-    def learning_rate(self):
+    def learning_rate(self) -> Any:
         return super().learning_rate
 
     @learning_rate.setter
-    def learning_rate(self, learning_rate):
+    def learning_rate(self, learning_rate: Any) -> None:
         if callable(learning_rate):
             self._learning_rate = self._build_learning_rate(learning_rate)
         else:
             self._learning_rate.assign(learning_rate)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         rate = self._learning_rate
         if not isinstance(rate, _LearningRateSchedule) or isinstance(rate, _FromFunction):
             rate = float(self.learning_rate.numpy())
-        return {
-            **super().get_config(),
-            "learning_rate": self._serialize_hyperparameter(rate),
-        }
+        else:
+            rate = tf_keras.optimizers.schedules.serialize(rate)
+        return {**super().get_config(), "learning_rate": rate}
 
 
 @tf_keras.saving.register_keras_serializable(package="kerasoptimizers")
 class LARS(lars.LARS, _Rated):
     __doc__ = lars.LARS.__doc__
+    __module__ = "kerasoptimizers.tf_keras"
 
     _schedule = _LearningRateSchedule
     # Not the deserialization of any object, which imports whatever module a file names.
@@ -65,7 +69,10 @@ class LARS(lars.LARS, _Rated):
         "is_legacy_optimizer": arguments.flag,
     }
 
-    def build(self, var_list):
+    def built_for(self):
+        return private.built_for(self)
+
+    def build(self, var_list: Any) -> None:
         """Create the momentum of each variable, zero.
 
         Args:
@@ -74,17 +81,17 @@ class LARS(lars.LARS, _Rated):
         if self.built:
             return
         var_list = arguments.variables("var_list", var_list)
-        with self._outside_of_graphs():
+        with self.outside_of_traces():
             super().build(var_list)
             self._prepare(var_list)
         self._built = True
 
     @staticmethod
     def _momentum_name(variable):
-        return f"momentum/{variable._shared_name}"
+        return f"momentum/{private.shared_name(variable)}"
 
-    def update_step(self, gradient, variable):
-        momentum = self._momentums[self._position(variable)]
+    def update_step(self, gradient: Any, variable: Any) -> None:
+        momentum = self._momentums[self.require_position(variable)]
         weights, new = self._moved(variable, gradient, momentum, self.learning_rate)
         variable.assign(tf.cast(weights, variable.dtype))
         momentum.assign(new)

@@ -9,6 +9,7 @@ import contextlib
 import os
 import re
 import tempfile
+from typing import Any
 
 import numpy as np
 
@@ -26,11 +27,11 @@ class Backup:
         folder: str, path; it is made when the first state is written.
     """
 
-    def __init__(self, folder):
+    def __init__(self, folder: str):
         self.folder = folder
 
     @property
-    def exists(self):
+    def exists(self) -> bool:
         """Whether there is any state."""
         return bool(self._epochs())
 
@@ -43,12 +44,12 @@ class Backup:
     def _names(self):
         return os.listdir(self.folder) if os.path.isdir(self.folder) else []
 
-    def write(self, epochs, state):
+    def write(self, epochs: int, state: dict[str, Any]) -> None:
         """Keep the state after so many epochs, and of the others the one before."""
         os.makedirs(self.folder, exist_ok=True)
         arrays = {name: value for name, value in state.items() if not isinstance(value, list)}
         for name in ("weights", "finished"):
-            arrays.update({f"{name}-{i}": value for i, value in enumerate(state[name])})
+            arrays.update({f"{name}-{i}": _plain(value) for i, value in enumerate(state[name])})
         handle, path = tempfile.mkstemp(prefix="swa-", suffix=".tmp", dir=self.folder)
         try:
             with os.fdopen(handle, "wb") as file:
@@ -62,7 +63,7 @@ class Backup:
             raise
         self._remove(kept=(epochs - 1, epochs))
 
-    def read(self, epochs):
+    def read(self, epochs: int) -> tuple[int, dict[str, Any]] | None:
         """The state with which training goes on after so many epochs.
 
         Returns:
@@ -102,7 +103,7 @@ class Backup:
             ) from error
         return state
 
-    def clear(self):
+    def clear(self) -> None:
         """Delete the states, and the folder if nothing else is in it."""
         self._remove(kept=())
         for name in self._names():
@@ -116,3 +117,8 @@ class Backup:
         for epochs in self._epochs():
             if epochs not in kept:
                 os.unlink(self._path(epochs))
+
+
+def _plain(array):
+    """An array of a type that NumPy knows itself: not bfloat16, whose values float32 holds exactly."""
+    return array.astype("float32") if array.dtype.kind == "V" else array

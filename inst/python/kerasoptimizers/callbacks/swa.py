@@ -1,21 +1,21 @@
-"""Stochastic weight averaging by epochs, as a callback.
-
-A mixin: the folders `keras3` and `tf_keras` join it to their callback class.
-"""
+"""Stochastic weight averaging by epochs, as a callback."""
 
 import os
 import warnings
+from typing import Any
 
 import numpy as np
 
-from . import arguments, batch_norm
-from .averaging import has_schedule
-from .swa_backup import Backup
+from .. import arguments, batch_norm
+from ..optimizer import has_schedule
+from ..values import Held, Replaced, assign_all
+from .backup import Backup
+from .watch import Watching
 
 _SCHEDULES = ("manual", "constant", "cyclic")
 
 
-class SWACallback:
+class SWACallback(Watching):
     """Stochastic weight averaging by epochs: an equal-weight average of the weights.
 
     At the end of epoch `start_epoch` and every `swa_freq` epochs from there on the
@@ -93,18 +93,20 @@ class SWACallback:
         Generalization, arXiv 1803.05407. Arguments and numbers are those of keras-swa.
     """
 
+    __module__ = "kerasoptimizers"
+
     def __init__(
         self,
-        start_epoch,
-        lr_schedule="manual",
-        swa_lr="auto",
-        swa_lr2="auto",
-        swa_freq=1,
-        batch_size=None,
-        verbose=0,
+        start_epoch: int,
+        lr_schedule: str = "manual",
+        swa_lr: Any = "auto",
+        swa_lr2: Any = "auto",
+        swa_freq: int = 1,
+        batch_size: int | None = None,
+        verbose: int = 0,
         *,
-        data=None,
-        backup_dir=None,
+        data: Any = None,
+        backup_dir: Any = None,
     ):
         super().__init__()
         # It doesn't read the logs of batches: Keras 2 need not fetch them for it, and Keras 3 need
@@ -129,8 +131,7 @@ class SWACallback:
         self.batch_size = arguments.optional(
             lambda name, value: arguments.whole(name, value, 1), "batch_size", batch_size
         )
-        self.verbose = int(verbose) if isinstance(verbose, bool) else verbose
-        arguments.whole("verbose", self.verbose, 0)
+        self.verbose = arguments.switch("verbose", verbose)
         if hasattr(data, "__next__"):
             arguments.refuse("data", "data that can be drawn more than once", data)
         if data is not None:
@@ -139,27 +140,43 @@ class SWACallback:
         if isinstance(backup_dir, os.PathLike):
             backup_dir = os.fspath(backup_dir)
         self.backup_dir = arguments.optional(arguments.string, "backup_dir", backup_dir)
-        self._backup = None if backup_dir is None else Backup(self.backup_dir)
-        self.swa_weights = None
+        self._backup: Any = None if backup_dir is None else Backup(self.backup_dir)
+        self.swa_weights: Any = None
         self.snapshots = 0
-        self.lr_record = []
-        self.epoch_record = []
+        self.lr_record: list[float] = []
+        self.epoch_record: list[tuple[int, int, int]] = []
         self.history_by_epoch = False
-        self._owner = None
-        self._rates = None
-        self._last_rate = None
-        self._pass = None
-        self._guards = []
-        self._own = None
-        self._steps = None
+        self._owner: Any = None
+        self._rates: Any = None
+        self._last_rate: float | None = None
+        self._steps: int | None = None
+        # What stands around functions in fit(); the pass that is the last epoch, and what it replaces; the
+        # model's own values, while the average is in it before training is done.
+        self._fit, self._replaced = Replaced(), Replaced()
+        self._clears_backup = False
+        self._pass: Any = None
+        self._held: Held | None = None
 
-    def on_train_begin(self, logs=None):
+    # Of one fit(): the last rate of each epoch, the batches that ended in this epoch, and the values that a pass left.
+    _epoch_rates: list[float]
+    _ends: list[int]
+    _finished: list[Any] | None
+
+    #: How variables of the callback's Keras are read and written, and which class of passes is for it.
+    backend: Any
+    pass_type: Any
+    update_batch_norm: Any
+
+    def on_train_begin(self, logs: Any = None) -> None:
         model = self.model
+        # First: it refuses what can't be trained.
+        layers = self.pass_type().layers_of(model)
+        # What an earlier fit() has left; the model may have got other weights since.
+        self._held = None
+        self._failed()
         self._epochs = self.params["epochs"]
         if self.start_epoch >= self._epochs:
-            arguments.refuse(
-                "start_epoch", f"lower than `epochs` ({self._epochs})", self.start_epoch
-            )
+            arguments.refuse("start_epoch", f"lower than `epochs` ({self._epochs})", self.start_epoch)
         if self._owner not in (None, model):
             self.swa_weights, self.snapshots = None, 0
             self._rates = None
@@ -169,23 +186,21 @@ class SWACallback:
         self.lr_record, self._epoch_rates, self.epoch_record = [], [], []
         self._first = True
         self._epoch = self._epochs - 1
-        self._finished = self._own = None
-        if self.verbose and self.data is None and self._pass_type().layers_of(model):
-            print(
-                "The model has batch normalization: the last epoch will be a forward pass that "
-                "trains nothing."
-            )
+        self._finished = None
+        self._watch_fit()
+        if self.verbose and self.data is None and layers:
+            print("The model has batch normalization: the last epoch will be a forward pass that trains nothing.")
 
     def _settled_rates(self, model):
         """(the optimizer's own rate, swa_lr, swa_lr2), all of them numbers."""
-        if has_schedule(model.optimizer):
+        if has_schedule(model.optimizer, self.private):
             if self.lr_schedule == "manual":
                 return None
             raise ValueError(
                 f"`lr_schedule` must be 'manual', not '{self.lr_schedule}', for an optimizer whose "
                 "learning rate is a schedule."
             )
-        rate = self._number(model.optimizer.learning_rate)
+        rate = self._rate_of(model)
         if self._rates and rate == self._last_rate:
             # Set by an earlier fit(): not the optimizer's own.
             rate = self._rates[0]
@@ -195,7 +210,7 @@ class SWACallback:
         swa_lr2 = swa_lr + 0.25 * (rate - swa_lr) if _automatic(self.swa_lr2) else self.swa_lr2
         return rate, swa_lr, swa_lr2
 
-    def on_epoch_begin(self, epoch, logs=None):
+    def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
         model = self.model
         self._epoch = epoch
         self._steps = self.params.get("steps") or self._steps
@@ -215,26 +230,24 @@ class SWACallback:
             self._start_pass(model)
             self._say(epoch, "forward pass with the averaged weights, to recalibrate batch norm")
 
-    def on_train_batch_begin(self, batch, logs=None):
+    def on_train_batch_begin(self, batch: int, logs: Any = None) -> None:
         running = self._pass is not None
         if self.lr_schedule == "cyclic":
             self._set_rate(0.0 if running else self._cyclic(self._epoch, batch), running)
         self._begun += 1
 
-    def on_train_batch_end(self, batch, logs=None):
+    def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
         # Keras 3 may call this from several threads.
         self._ends.append(batch + 1)
 
-    def on_test_begin(self, logs=None):
+    def on_test_begin(self, logs: Any = None) -> None:
         # Validation of the last epoch sees what the pass has found.
         if self._pass is not None:
             self._end_pass()
-            self._guards.append(self._guard("test_function", lambda: None))
 
-    def on_epoch_end(self, epoch, logs=None):
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         if self._pass is not None:
             self._end_pass()
-        self._remove_guards()
         self._steps = max(self._ends, default=None)
         if self.lr_schedule == "cyclic" and self._begun > len(self._ends):
             # Where the number of batches isn't known, Keras begins one more than there are.
@@ -246,7 +259,7 @@ class SWACallback:
         if self._backup is not None:
             self._backup.write(epoch + 1, self._state())
 
-    def on_train_end(self, logs=None):
+    def on_train_end(self, logs: Any = None) -> None:
         model = self.model
         if self._first and self._goes_on():
             # There was no epoch left to train.
@@ -255,20 +268,21 @@ class SWACallback:
             self._finish(model)
         else:
             warnings.warn(
-                f"There is no average: training ended before epoch {self.start_epoch} did, and the "
-                "model keeps its weights.",
+                f"There is no average: training ended before epoch {self.start_epoch} did, and the model keeps "
+                "its weights.",
                 stacklevel=2,
             )
         if self.lr_record:
             rates = self._epoch_rates if self.history_by_epoch else self.lr_record
             model.history.history.setdefault("lr", []).extend(rates)
-        if self._backup is not None:
+        self._fit.undo()
+        if self._backup is not None and not self._clears_backup:
             self._backup.clear()
 
     # The average.
 
     def _state(self):
-        numbers = {"snapshots": self.snapshots, "steps": self._steps or 0}
+        numbers: dict[str, float] = {"snapshots": self.snapshots, "steps": self._steps or 0}
         if self._rates is not None:
             numbers.update(zip(("rate", "swa_lr", "swa_lr2"), self._rates))
         if self._last_rate is not None:
@@ -301,14 +315,14 @@ class SWACallback:
         if after < epochs:
             # The process ended before the callback had seen what the model holds now.
             if self._rates is not None:
-                self._last_rate = self._number(model.optimizer.learning_rate)
+                self._last_rate = self._rate_of(model)
             if self._is_due(epochs - 1) and not self._recalibrates(model, epochs - 1):
                 self._take_snapshot(model)
 
     def _recalibrates(self, model, epoch):
         """Whether the epoch is a forward pass."""
         last = epoch == self._epochs - 1 and self.data is None and self.snapshots > 0
-        return last and bool(self._pass_type().layers_of(model))
+        return last and bool(self.pass_type().layers_of(model))
 
     def _is_due(self, epoch):
         since = epoch - (self.start_epoch - 1)
@@ -328,8 +342,7 @@ class SWACallback:
             raise ValueError("`swa_weights` must have the shapes of the model's weights.")
 
     def _take_snapshot(self, model):
-        read = self._pass_type()._read
-        weights = [read(variable) for variable in _floating(model)]
+        weights = self._values(model)
         if not self.snapshots:
             self.swa_weights = [w.astype(np.result_type(w.dtype, "float32")) for w in weights]
         else:
@@ -337,26 +350,25 @@ class SWACallback:
                 average += (w.astype(average.dtype) - average) / (self.snapshots + 1)
         self.snapshots += 1
 
-    def _put_average(self, model):
-        batch_norm.assign_all(list(zip(_floating(model), self.swa_weights)), self._pass_type())
+    def _values(self, model):
+        return [self.backend.numpy(variable) for variable in floating_weights(model)]
+
+    def _put(self, model, values):
+        """Set the model to these values; its own come back if training fails."""
+        if self._held is None:
+            self._held = Held(floating_weights(model), self.backend)
+        assign_all(zip(floating_weights(model), values), self.backend)
 
     def _finish(self, model):
-        kind = self._pass_type()
-        layers = kind.layers_of(model)
-        if self._own is None:
-            self._own = self._values(model)
-        try:
-            # Also after a pass: an optimizer's own average may have taken the place of ours.
-            self._put_average(model)
-            if self._finished is not None:
-                batch_norm.assign_all(list(zip(_floating(model), self._finished)), kind)
-            elif layers and self.data is not None:
-                self._say(self._epochs - 1, "pass over `data`, to recalibrate batch norm")
-                self._update_batch_norm(model, self.data, self.batch_size or 32, verbose=0)
-        except BaseException:
-            self._put_own_back()
-            raise
-        self._own = None
+        layers = self.pass_type().layers_of(model)
+        # Also after a pass: an optimizer's own average may have taken the place of ours.
+        self._put(model, self.swa_weights)
+        if self._finished is not None:
+            self._put(model, self._finished)
+        elif layers and self.data is not None:
+            self._say(self._epochs - 1, "pass over `data`, to recalibrate batch norm")
+            self.update_batch_norm(model, self.data, self.batch_size or 32, verbose=0)
+        self._held = None
         if layers and self._finished is None and self.data is None:
             warnings.warn(
                 "Training stopped before its last epoch, in which batch norm is recalibrated: call "
@@ -365,77 +377,65 @@ class SWACallback:
             )
         self._say(self._epoch, "the model's weights are the average now")
 
-    def _values(self, model):
-        return [(variable, self._pass_type()._read(variable)) for variable in _floating(model)]
+    # What happens if something fails.
 
-    def _put_own_back(self):
-        """Give the model its own weights and statistics, where the average has their place."""
-        self._remove_guards()
-        own, self._own = self._own, None
-        for variable, value in own or ():
-            self._pass_type()._write(variable, value)
+    def _watch_fit(self):
+        hooks = ["train_batch_begin", "train_batch_end", "test_begin", "test_batch_begin", "test_batch_end", "test_end"]
+        hooks += ["epoch_begin", "epoch_end", "train_end"]
+        self.watch(self._fit, ["train_function", "evaluate"], self._failed, [f"on_{hook}" for hook in hooks])
+        # Not before all other callbacks are done with the training: until then it could be resumed.
+        clear = self._backup.clear if self._backup is not None else None
+        self._clears_backup = clear is not None and self.after(self._fit, "on_train_end", clear)
+
+    def _failed(self):
+        """Leave the model with its own weights and statistics, and with functions of its own."""
+        if self._held is not None:
+            self._held.undo()
+        self._pass = self._held = None
+        self._replaced.undo()
+        self._fit.undo()
 
     # The pass in place of the last epoch.
 
     def _start_pass(self, model):
-        self._pass = run = self._pass_type()(model)
-        run.in_fit(list(zip(_floating(model), self.swa_weights)))
-        run.__enter__()
+        self._pass = run = self.pass_type()(model, list(zip(floating_weights(model), self.swa_weights)))
+        run.start()
 
-        def train_function(*args):
-            try:
-                return run.train_function(*args)
-            except StopIteration:
-                raise
-            except BaseException:
-                self._leave_pass()
-                run.__exit__()
-                self._return_values("train_function", args)
-                raise
-
-        def begin_anew(name, function):
-            # A call from outside, after a fit() that failed between its steps: there is no pass.
+        def begin_anew(function):
+            # A call from outside, after a fit() that was interrupted between its steps: there is no pass.
             def anew(*args, **kwargs):
-                self._leave_pass()
-                return function(*args, **kwargs)
+                name = function.__name__
+                self._failed()
+                return getattr(model, name)(*args, **kwargs)
 
-            return self._replace(name, anew)
+            return anew
 
-        self._guards = [
-            self._replace("train_function", train_function),
-            begin_anew("fit", model.fit),
-            begin_anew("train_on_batch", model.train_on_batch),
-            self._guard("evaluate", self._put_own_back),
-        ]
-
-    def _leave_pass(self):
-        self._pass = None
-        self._remove_guards()
-
-    def _remove_guards(self):
-        while self._guards:
-            self._guards.pop()()
+        self._replaced.put(model, "train_function", lambda function: run.train_function)
+        # The watch of `_watch_fit()` stands around the function that this one takes the place of.
+        self.watch(self._replaced, ["train_function"], self._failed)
+        self._replaced.put(model, "fit", begin_anew)
+        self._replaced.put(model, "train_on_batch", begin_anew)
 
     def _end_pass(self):
         run, model = self._pass, self.model
-        self._leave_pass()
-        run.__exit__()
-        self._own = self._values(model)
-        try:
-            self._put_average(model)
-            run.write()
-            self._finished = [value for _, value in self._values(model)]
-        except BaseException:
-            self._put_own_back()
-            raise
+        self._pass = None
+        self._replaced.undo()
+        self._put(model, self.swa_weights)
+        run.write()
+        self._finished = self._values(model)
 
     # The learning rate.
+
+    @staticmethod
+    def _rate_of(model):
+        rate = model.optimizer.learning_rate
+        return float(rate.numpy() if hasattr(rate, "numpy") else rate)
 
     def _set_rate(self, rate, only_record):
         self.lr_record.append(rate)
         if not only_record:
             self.model.optimizer.learning_rate = rate
-            self._last_rate = self._number(self.model.optimizer.learning_rate)
+            self._last_rate = self._rate_of(self.model)
 
     def _constant(self, epoch):
         rate, swa_lr, _ = self._rates
@@ -449,8 +449,7 @@ class SWACallback:
             return self._constant(epoch)
         if self._steps is None:
             raise ValueError(
-                "`lr_schedule` 'cyclic' needs to know how many batches an epoch has: give "
-                "`steps_per_epoch` to fit()."
+                "`lr_schedule` 'cyclic' needs to know how many batches an epoch has: give `steps_per_epoch` to fit()."
             )
         _, swa_lr, swa_lr2 = self._rates
         done = (since % self.swa_freq) * self._steps + batch + 1
@@ -472,14 +471,14 @@ def _rate(name, value):
 
 def _fit(averages, model):
     """Whether averages have the shapes of the model's weights."""
-    shapes = [tuple(variable.shape) for variable in _floating(model)]
+    shapes = [tuple(variable.shape) for variable in floating_weights(model)]
     return [np.shape(average) for average in averages] == shapes
 
 
-def _floating(model):
-    """The weights that can be averaged: not the seeds."""
+def floating_weights(model: Any) -> list[Any]:
+    """The weights that can be averaged: neither seeds nor lookup tables."""
 
     def floats(variable):
         return "float" in getattr(variable.dtype, "name", variable.dtype)
 
-    return [variable for variable in model.weights if floats(variable)]
+    return [v for v in model.weights if not arguments.is_table(v) and floats(v)]

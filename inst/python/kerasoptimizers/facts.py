@@ -2,11 +2,14 @@
 
 import inspect
 import math
+import numbers
 import re
+from typing import Any
 
 import numpy as np
 
-from .averaging import Averaging
+from .optimizer import AveragingOptimizer, innermost
+from .rules import Step, host_numbers
 
 # In every optimizer's configuration, and no choice of a user's.
 _NOT_SETTINGS = (
@@ -49,28 +52,27 @@ def facts(optimizer):
         "inner": None,
         "learning_rate": rate,
         "schedule": schedule,
-        "updates": 0 if counter is None else int(optimizer.iterations.numpy()),
+        "updates": 0 if counter is None else int(optimizer.backend.numpy(optimizer.iterations)),
         **dict.fromkeys(("built", "has_average", "swapped", "snapshots", "refused")),
         **dict.fromkeys(("next_due", "bytes")),
     }
-    if isinstance(optimizer, Averaging):
-        inner = optimizer.optimizer
-        shared = {name: config.pop(name) for name in optimizer._settings if name in config}
+    if isinstance(optimizer, AveragingOptimizer):
+        inner, averages = optimizer.optimizer, optimizer.averages
         found.update(
-            settings=_settings({**config, **shared}),  # the method's own come first
+            settings=_settings({**optimizer.given, **config}),  # the method's own come first
             inner={
                 "method": type(inner).__name__,
                 "settings": _settings(inner.get_config(), _defaults(type(inner))),
             },
             built=optimizer.has_shadow_copy,
             has_average=optimizer.has_average,
-            swapped=bool(optimizer._swapped),
+            swapped=averages.shown,
             snapshots=getattr(optimizer, "snapshots", None),
             refused=optimizer.refused,
-            next_due=optimizer._rule.next_due(found["updates"]),
+            next_due=averages.rule.next_due(found["updates"]),
             bytes={
-                "weights": _bytes(optimizer._averaged),
-                "averages": _bytes(optimizer._averages),
+                "weights": _bytes(averages.variables),
+                "averages": _bytes([slot for own in averages.slots.values() for slot in own]),
                 "inner": _bytes(_variables(inner) if optimizer.has_shadow_copy else []),
             },
         )
@@ -81,23 +83,25 @@ def course(optimizer, updates):
     """Learning rates of the first updates, and whether the average moves after them.
 
     Args:
-        optimizer: an averaging optimizer.
+        optimizer: one of this package's optimizers.
         updates: int >= 1, how many.
 
     Returns:
         Dict of two arrays of shape (updates,): `learning_rate` (float64, after `decay`; NaN where
-        there are several) and `due` (bool).
+        there are several) and `due` (bool; nowhere for LARS, which has no average).
     """
-    numbers = np.arange(updates)
+    counts = np.arange(updates)
     schedule = _schedule(optimizer)
     if schedule is None:
         rate, _ = _learning_rate(optimizer)
         values = np.full(updates, np.nan if rate is None else rate)
     else:
         values = rates(schedule, updates)
-    values = values / (1.0 + (optimizer.decay or 0.0) * numbers)
-    due = np.broadcast_to(optimizer._rule.due(numbers), updates)
-    return {"learning_rate": values, "due": due.copy()}
+    due: Any = False
+    if isinstance(optimizer, AveragingOptimizer):
+        values = values / (1.0 + (optimizer.decay or 0.0) * counts)
+        due = optimizer.averages.rule.due(Step(counts, {}, values, host_numbers))
+    return {"learning_rate": values, "due": np.broadcast_to(due, updates).copy()}
 
 
 def rates(schedule, updates):
@@ -110,34 +114,26 @@ def rates(schedule, updates):
     Returns:
         float64 array of shape (updates,).
     """
-    numbers = np.arange(updates)
+    counts = np.arange(updates)
     try:
-        values = np.array(schedule(numbers), dtype="float64")
-        if values.shape == numbers.shape:
+        values = np.array(schedule(counts), dtype="float64")
+        if values.shape == counts.shape:
             return values
     except Exception:
         pass  # whatever a schedule for scalars makes of an array
     # One by one, where it takes scalars only; a line between those of a thousand will do.
-    some = np.unique(np.linspace(0, len(numbers) - 1, min(len(numbers), 1000)).astype(int))
-    return np.interp(numbers, numbers[some], [_number(schedule(int(n))) for n in numbers[some]])
-
-
-def _innermost(optimizer):
-    for attribute in ("inner_optimizer", "optimizer"):
-        inner = getattr(optimizer, attribute, None)
-        if inner is not None:
-            return _innermost(inner)
-    return optimizer
+    some = np.unique(np.linspace(0, len(counts) - 1, min(len(counts), 1000)).astype(int))
+    return np.interp(counts, counts[some], [_number(schedule(int(n))) for n in counts[some]])
 
 
 def _counter(optimizer):
     """The variable that counts; None in an optimizer of the old kind that has yet to make one."""
-    return getattr(_innermost(optimizer), "_iterations", None)
+    return getattr(innermost(optimizer), "_iterations", None)
 
 
 def _schedule(optimizer):
     """The learning-rate schedule of the innermost optimizer, or None."""
-    inner = _innermost(optimizer)
+    inner = innermost(optimizer)
     rate = getattr(inner, "_learning_rate", None)
     if rate is None:
         rate = getattr(inner, "learning_rate", None)  # the old kind shows its schedule
@@ -151,7 +147,7 @@ def _learning_rate(optimizer):
         counter = _counter(optimizer)
         return _number(schedule(0 if counter is None else counter)), type(schedule).__name__
     try:
-        return _number(_innermost(optimizer).learning_rate), None
+        return _number(innermost(optimizer).learning_rate), None
     except (AttributeError, NotImplementedError, TypeError, ValueError):
         return None, None  # a MultiOptimizer has several
 
@@ -161,22 +157,29 @@ def _number(value):
 
 
 def _settings(config, defaults=None):
-    """A configuration's plain values that are neither None nor the default."""
+    """A configuration's plain values that are not None and, where defaults are given, not the default."""
+    if defaults is not None:
+        config = {name: value for name, value in config.items() if not _same(value, defaults.get(name, False))}
     if not config.get("use_ema"):
         config = {name: value for name, value in config.items() if "ema" not in name.split("_")}
     return {
         name: value
         for name, value in config.items()
-        if name not in _NOT_SETTINGS
-        and value is not None
-        and not isinstance(value, dict)
-        and not (defaults is not None and value in (defaults.get(name), False))
+        if name not in _NOT_SETTINGS and value is not None and not isinstance(value, dict)
     }
+
+
+def _same(value, default):
+    """Whether a value is the default, but for its rounding to float32."""
+    if isinstance(default, float) and isinstance(value, numbers.Real):
+        return math.isclose(value, default, rel_tol=1e-6)
+    return value == default or (value == [] and default is None)
 
 
 def _defaults(kind):
     """The defaults of an optimizer class's arguments."""
-    defaults = {}
+    # These it may take without naming them.
+    defaults: dict[str, Any] = {"check_finite": True, "decay": 0.0}
     for base in reversed(kind.__mro__):
         if "__init__" in vars(base) and base is not object:
             for name, parameter in inspect.signature(base.__init__).parameters.items():

@@ -1,0 +1,156 @@
+"""PyTorch: all weights in a few calls, and no wait for the device."""
+
+import torch
+
+from ..rules import Rule, Step, host_numbers
+from . import both, chosen, fast_after, model_between, move, refusal
+from .plain import Plain
+
+
+def is_host(tensor) -> bool:
+    """Whether a tensor can be looked at without waiting for its device."""
+    return tensor.device.type == "cpu"
+
+
+class Torch(Plain):
+    __doc__ = Plain.__doc__
+
+    def __init__(self):
+        self._counts = {}
+
+    def count(self, variable):
+        if torch.is_tensor(variable):
+            return int(variable)
+        # The device is asked only if something else has set the variable since.
+        tensor, known = variable.value, self._counts.get(id(variable))
+        if known is None or known[0] is not tensor or known[1] != tensor._version:
+            self.noted(variable, int(tensor))
+        return self._counts[id(variable)][2]
+
+    def noted(self, variable, number):
+        if not torch.is_tensor(variable):
+            tensor = variable.value
+            self._counts[id(variable)] = tensor, tensor._version, number
+
+    def step(self, averages, update, rate):
+        rule = averages.rule
+        if not is_host(averages.refused.value) and (rule.scalars or rate is not None):
+            return super().step(averages, update, rate)
+        scalars = {
+            name: self.count(scalar) if isinstance(rule.scalars[name], int) else float(scalar.value)
+            for name, scalar in averages.scalars.items()
+        }
+        return Step(int(update), scalars, rate if rate is None else float(rate), host_numbers, averages.dtype)
+
+    def before(self, averages, update, rate):
+        if type(averages.rule).before is not Rule.before:
+            with torch.no_grad():
+                return super().before(averages, update, rate)
+        with torch.no_grad():
+            variables = [variable.value for variable in averages.variables]
+            torch._foreach_copy_(variables, [slot.value for slot in averages.slots["fast"]])
+
+    def move(self, averages, update, counted, rate):
+        rule, step = averages.rule, self.step(averages, update, rate)
+        due = bool(both(rule.due(step), counted))
+        if not due and "fast" not in averages.slots:
+            return False
+        with torch.no_grad():
+            go = due and self._finite(averages, step)
+            self._move(averages, step, counted, go)
+        # A device that decides by itself is not asked.
+        return due and go is False
+
+    def _finite(self, averages, step):
+        """Whether all weights are finite: a bool, or a tensor of one where the device must not be asked."""
+        weights = [variable.value for variable in averages.variables]
+        host = is_host(averages.refused.value)
+        if not averages.check_finite or host and _sums_are_finite(weights):
+            return True
+        # Their sums may be infinite even if they are not; so this looks at the elements.
+        finite = torch.stack([torch.isfinite(w).all() for w in weights]) if host else _norms_are_finite(weights)
+        go = bool(finite.all()) if host else finite.all()
+        if go is not True:
+            later = refusal(averages, step, torch.argmin(finite.int()), self.xp)
+            averages.refused.assign(chosen(go, averages.refused.value, later, torch) if go is not False else later)
+        return go
+
+    def _move(self, averages, step, counted, go):
+        rule = averages.rule
+        variables = [variable.value for variable in averages.variables]
+        slots = {name: [slot.value for slot in own] for name, own in averages.slots.items()}
+        fraction = rule.fraction(step)
+        if step.xp is host_numbers:
+            fraction = tuple(map(float, fraction)) if isinstance(fraction, tuple) else float(fraction)
+        plain = type(rule).move is Rule.move
+        alike = all(v.dtype == a.dtype for v, a in zip(variables, slots[rule.slot]))
+        free = all(variable.constraint is None for variable in averages.variables)
+        if isinstance(go, bool) and isinstance(fraction, float) and alike and free and plain:
+            self._move_together(rule, step, variables, slots, fraction, counted, go)
+        else:
+            self._move_each(averages, step, variables, slots, fraction, counted, go)
+        if go is not False:
+            for name, value in rule.next_scalars(step).items():
+                scalar = averages.scalars[name]
+                scalar.assign(value if go is True else torch.where(go, value, scalar.value))
+                if step.xp is host_numbers and isinstance(rule.scalars[name], int):
+                    self.noted(scalar, int(value))
+
+    @staticmethod
+    def _move_together(rule, step, variables, slots, fraction, counted, go):
+        """The one sentence, in a call or two for all weights."""
+        averages = slots[rule.slot]
+        if "fast" in slots and counted is not False:
+            torch._foreach_copy_(slots["fast"], variables)
+        if go:
+            # Beyond one half, lerp() computes another, less exact formula.
+            if fraction <= 0.5:
+                torch._foreach_lerp_(averages, variables, fraction)
+            elif fraction == 1.0:
+                torch._foreach_copy_(averages, variables)
+            else:
+                torch._foreach_add_(averages, torch._foreach_sub(variables, averages), alpha=fraction)
+        if "fast" in slots:
+            if counted is False:
+                torch._foreach_copy_(variables, slots["fast"])
+            torch._foreach_lerp_(variables, averages, float(rule.blend))
+        elif go and rule.blend and rule.writes_back(step):
+            torch._foreach_copy_(variables, averages)
+
+    def _move_each(self, averages, step, variables, slots, fraction, counted, go):
+        """Any rule, weights of any type, and a decision that only the device knows."""
+        rule = averages.rule
+        back = both(go, rule.writes_back(step))
+        for i, (variable, owner) in enumerate(zip(variables, averages.variables)):
+            own = {name: slot[i] for name, slot in slots.items()}
+            weights, new = variable.to(own[rule.slot].dtype), {}
+            if "fast" in own:
+                dtype = self.dtype(owner)
+                new["fast"] = weights = fast_after(rule, weights, dtype, own, step, counted, self.xp)
+            if go is not False:
+                for name, value in move(rule, weights, own, fraction, owner.constraint, self.xp).items():
+                    new[name] = chosen(go, value, own[name], torch)
+            model = None
+            if rule.blend:
+                model = model_between(rule, {**own, **new}).to(variable.dtype)
+                model = model if "fast" in own else chosen(back, model, variable, torch)
+            for name, value in new.items():
+                own[name].copy_(value)
+            if model is not None:
+                variable.copy_(model)
+
+
+def _sums_are_finite(weights):
+    # The cheapest to compute; a sum is finite only if every element is.
+    wide = any(w.dtype in (torch.float64, torch.complex128) for w in weights)
+    dtype = torch.float64 if wide else torch.float32
+    sums = [torch.sum(torch.view_as_real(w) if w.is_complex() else w, dtype=dtype) for w in weights]
+    return bool(torch.isfinite(torch.stack(sums)).all())
+
+
+def _norms_are_finite(weights):
+    """Whether each weight's largest element is finite: a tensor of bools, found without a copy of the weights."""
+    parts = [torch.view_as_real(w) if w.is_complex() else w for w in weights]
+    # An empty weight has no largest element.
+    parts = [w if w.numel() else w.new_zeros(1) for w in parts]
+    return torch.isfinite(torch.stack([n.double() for n in torch._foreach_norm(parts, float("inf"))]))

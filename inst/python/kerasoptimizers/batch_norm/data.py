@@ -1,0 +1,101 @@
+"""Batches of model inputs from whatever `fit()` takes."""
+
+import itertools
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from .. import arguments
+
+
+def map_leaves(function: Callable[[Any], Any], value: Any) -> Any:
+    """`value` with `function` applied to each array in its lists, tuples and dicts."""
+    if isinstance(value, dict):
+        return {key: map_leaves(function, part) for key, part in value.items()}
+    if isinstance(value, (list, tuple)):
+        parts = [map_leaves(function, part) for part in value]
+        return parts if isinstance(value, list) else tuple(parts)
+    return function(value)
+
+
+def leaves(value: Any) -> list[Any]:
+    """The arrays in lists, tuples and dicts, without None."""
+    found: list[Any] = []
+    map_leaves(found.append, value)
+    return [leaf for leaf in found if leaf is not None]
+
+
+def batches(x: Any, batch_size: int, steps: int | None, name: str = "x") -> tuple[int | None, Iterator[Any]]:
+    """Batches of model inputs.
+
+    Args:
+        x: as for `update_batch_norm()`.
+        batch_size: int >= 1, for arrays.
+        steps: int >= 1, or None for all.
+        name: str, the argument that `x` was given as.
+
+    Returns:
+        (number of batches or None if it isn't known, iterator)
+
+    Raises:
+        TypeError, ValueError: in one line, before anything is drawn.
+    """
+    if hasattr(x, "__next__"):
+        if steps is None:
+            raise ValueError("`steps` must be given for a generator: it says where a pass ends.")
+        return steps, _inputs(x, steps)
+    if hasattr(x, "element_spec"):  # a tf.data.Dataset
+        count = int(x.cardinality()) if hasattr(x, "cardinality") else -2
+        if count == -1 and steps is None:
+            raise ValueError("`steps` must be given for a data set that repeats without end.")
+        return _smaller(count if count >= 0 else None, steps), _inputs(x, steps)
+    if hasattr(x, "__getitem__") and hasattr(x, "on_epoch_end"):  # a PyDataset or Sequence
+        count = _smaller(_length(x), steps)
+        if count is None:
+            raise ValueError("`steps` must be given for a data set without a length.")
+        return count, _inputs(map(x.__getitem__, range(count)), count)
+    is_array = hasattr(x, "shape") or isinstance(x, (list, tuple, dict, str))
+    if hasattr(x, "__iter__") and not is_array:
+        return _smaller(_length(x), steps), _inputs(x, steps)
+    return _slices(x, batch_size, steps, name)
+
+
+def _length(x):
+    try:
+        return len(x)
+    except TypeError:
+        return None
+
+
+def _smaller(*counts):
+    return min((count for count in counts if count is not None), default=None)
+
+
+def _inputs(elements, steps):
+    for element in itertools.islice(elements, steps):
+        # As in Keras, a list or tuple is (inputs, targets, sample weights).
+        if isinstance(element, (list, tuple)):
+            if not 1 <= len(element) <= 3:
+                raise ValueError(
+                    "`x` must give inputs, or tuples of inputs, targets and sample weights, not "
+                    f"{type(element).__name__}s of {len(element)}."
+                )
+            element = element[0]
+        yield element
+
+
+def _slices(x, batch_size, steps, name):
+    arrays = leaves(x)
+    if not arrays or not all(len(getattr(array, "shape", ())) > 0 for array in arrays):
+        arguments.refuse(name, "an array, a list or dict of arrays, a data set, or a generator", x)
+    sizes = sorted({int(array.shape[0]) for array in arrays})
+    if len(sizes) > 1:
+        raise ValueError(f"`{name}` must hold arrays of one length, not of {' and '.join(map(str, sizes))}.")
+    if sizes == [0]:
+        raise ValueError(f"`{name}` must hold at least one example.")
+    x = map_leaves(lambda array: array.to_numpy() if hasattr(array, "to_numpy") else array, x)
+    starts = range(0, sizes[0], batch_size)[:steps]
+
+    def part(start):
+        return map_leaves(lambda array: None if array is None else array[start : start + batch_size], x)
+
+    return len(starts), map(part, starts)

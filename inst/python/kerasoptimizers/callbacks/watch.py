@@ -1,0 +1,103 @@
+"""What a callback puts back when the `fit()`, `evaluate()` or `predict()` that called it fails."""
+
+import contextlib
+import sys
+import weakref
+from collections.abc import Callable, Iterable
+from types import FrameType
+from typing import Any
+
+from ..values import Replaced, surely
+
+#: Functions in which StopIteration says that the data have ended: nothing failed.
+_DRAW_DATA = ("train_function", "test_function", "predict_function")
+
+
+@contextlib.contextmanager
+def undone(undo: Callable[[], None]):
+    """Call `undo()` if what is done meanwhile fails; it may be called more than once."""
+    try:
+        yield
+    except BaseException:
+        surely(undo)
+        raise
+
+
+class Watching:
+    """Mixin for callbacks."""
+
+    #: The module `private` of the callback's Keras, and its class of callback lists.
+    private: Any
+    callback_list: type
+
+    # What Keras gives a callback.
+    model: Any
+    params: dict[str, Any]
+
+    def watch(self, watch: Replaced, names: Iterable[str], put_back: Any, hooks: Iterable[str] = ()) -> None:
+        """Call `put_back()` when one of these functions fails or is interrupted.
+
+        Args:
+            watch: what takes the watch away.
+            names: functions of the callback's model, such as "evaluate" and "test_function".
+            put_back: function that may be called more than once.
+            hooks: methods of the list that holds the running callbacks, such as "on_epoch_end": an error of any
+                callback comes out there.
+        """
+        put_back = weakref.WeakMethod(put_back)
+        for name in names:
+            watch.put(self.model, name, self._watching(name, put_back))
+        running = _caller(self.callback_list) if hooks else None
+        for hook in hooks if running is not None else ():
+            watch.put(running, hook, self._watching(None, put_back))
+
+    def _watching(self, name, put_back):
+        # What stands on a model must not keep the callback alive: see `Replaced`.
+        callback = weakref.ref(self)
+
+        def around(function):
+            def watched(*args, **kwargs):
+                try:
+                    return function(*args, **kwargs)
+                except BaseException as error:
+                    if not (isinstance(error, StopIteration) and name in _DRAW_DATA):
+                        surely(lambda: _put_back(callback(), name, args, put_back()))
+                    raise
+
+            return watched
+
+        return around
+
+    def after(self, watch: Replaced, hook: str, then: Callable[[], None]) -> bool:
+        """Call `then()` when all callbacks are through with a hook; False if the list of them is not known."""
+
+        def around(function):
+            def followed(*args, **kwargs):
+                function(*args, **kwargs)
+                then()
+
+            return followed
+
+        running = _caller(self.callback_list)
+        if running is not None:
+            watch.put(running, hook, around)
+        return running is not None
+
+
+def _put_back(callback, name, args, put_back):
+    if put_back is not None:
+        # The error that is being handled is the one to be seen.
+        with contextlib.suppress(Exception):
+            callback.private.return_values(callback, name, args)
+        put_back()
+
+
+def _caller(kind):
+    """The object of this type whose method is running. Keras doesn't tell callbacks which list they are in."""
+    frame: FrameType | None = sys._getframe(1)
+    while frame is not None:
+        owner = frame.f_locals.get("self")
+        if isinstance(owner, kind):
+            return owner
+        frame = frame.f_back
+    return None
