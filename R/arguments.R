@@ -1,23 +1,32 @@
-# R values to what Python expects. Every error about an argument is raised here:
-# one line that names the argument, what is allowed and what was given. The
-# Python module raises the same texts for the same mistakes.
+# Checks R values and turns them into what Python expects. Each error is one line that
+# names the argument, what is allowed and what was given. The Python module raises the
+# same texts for the same mistakes.
 
-refuse <- function(name, allowed, given, call) {
-  abort(sprintf("`%s` must be %s, not %s", name, allowed, given), call,
-        class = "kerasoptimizers_argument_error")
+refuse <- function(name, allowed, x, call, is_element = NULL) {
+  text <- if (missing(x)) sprintf("`%s` must be given: %s.", name, allowed) else
+    sprintf("`%s` must be %s, not %s.", name, allowed, describe_list(x, is_element))
+  abort_argument(text, call)
+}
+
+abort_argument <- function(message, call) {
+  abort(message, call, class = "kerasoptimizers_argument_error")
 }
 
 describe <- function(x) {
-  if (missing(x)) return("missing.")
-  if (is.null(x)) return("NULL.")
-  text <- if (is_python(x)) {
+  if (is.null(x)) {
+    "NULL"
+  } else if (is_python(x)) {
     describe_python(x)
   } else if (is.function(x)) {
     "a function"
+  } else if (is.data.frame(x)) {
+    "a data frame"
   } else if (is.object(x)) {
     paste("an object of class", class(x)[[1]])
+  } else if (!is.null(dim(x))) {
+    describe_dim(dim(x))
   } else if (is.list(x)) {
-    "a list"
+    paste("a list of length", length(x))
   } else if (!is.atomic(x)) {
     paste("an object of type", typeof(x))
   } else if (length(x) != 1) {
@@ -27,7 +36,19 @@ describe <- function(x) {
   } else {
     format(x, digits = 15)
   }
-  paste0(text, ".")
+}
+
+# For a list that must hold certain elements: the first one that is wrong.
+describe_list <- function(x, is_element) {
+  wrong <- if (!is.null(is_element) && is_plain_list(x)) which(!vapply(x, is_element, NA))
+  if (length(wrong) == 0) return(describe(x))
+  sprintf("a list whose element %d is %s", wrong[[1]], describe(x[[wrong[[1]]]]))
+}
+
+is_plain_list <- function(x) is.list(x) && !is.object(x)
+
+describe_dim <- function(dim) {
+  paste("a", paste(dim, collapse = " x "), if (length(dim) == 2) "matrix" else "array")
 }
 
 describe_string <- function(x) {
@@ -54,16 +75,16 @@ whole <- function(x, minimum, word = NULL, name = rlang::caller_arg(x),
                   call = rlang::caller_env()) {
   if (is_word(x, word)) return(x)
   if (!is_number(x) || x < minimum || x != floor(x)) {
-    refuse(name, or_word(word, paste("a whole number >=", minimum)), describe(x), call)
+    refuse(name, or_word(word, paste("a whole number >=", minimum)), x, call)
   }
   if (x > .Machine$integer.max) {
-    refuse(name, paste("a whole number <=", .Machine$integer.max), describe(x), call)
+    refuse(name, paste("a whole number <=", .Machine$integer.max), x, call)
   }
   as.integer(x)
 }
 
 number <- function(x, allowed, accepts, name, call) {
-  if (!is_number(x) || !accepts(x)) refuse(name, allowed, describe(x), call)
+  if (!is_number(x) || !accepts(x)) refuse(name, allowed, x, call)
   as.double(x)
 }
 
@@ -81,12 +102,12 @@ not_negative <- function(x, word = NULL, name = rlang::caller_arg(x),
   number(x, or_word(word, "a number >= 0"), function(x) x >= 0, name, call)
 }
 
-# One of the checks, where NULL stands for 'not given'.
+# One of the checks, unless the argument is NULL.
 optional <- function(check, x, ..., name = rlang::caller_arg(x), call = rlang::caller_env()) {
   if (!is.null(x)) check(x, ..., name = name, call = call)
 }
 
-# In some arguments a word may stand in place of a number.
+# Some arguments take a word instead of a number.
 is_word <- function(x, word) !is.null(word) && identical(x, word)
 
 or_word <- function(word, allowed) {
@@ -99,7 +120,7 @@ choice <- function(x, choices, name = rlang::caller_arg(x), call = rlang::caller
   if (!any(vapply(choices, identical, NA, value))) {
     text <- vapply(choices, function(x) if (is.character(x)) describe_string(x) else format(x), "")
     allowed <- paste(toString(text[-length(text)]), "or", text[[length(text)]])
-    refuse(name, allowed, describe(x), call)
+    refuse(name, allowed, x, call)
   }
   if (is.double(value)) as.integer(value) else value
 }
@@ -109,19 +130,19 @@ is_name <- function(x) {
 }
 
 string <- function(x, name = rlang::caller_arg(x), call = rlang::caller_env()) {
-  if (!is_name(x)) refuse(name, "a string", describe(x), call)
+  if (!is_name(x)) refuse(name, "a string", x, call)
   x
 }
 
 flag <- function(x, name = rlang::caller_arg(x), call = rlang::caller_env()) {
-  if (missing(x) || !rlang::is_bool(x)) refuse(name, "TRUE or FALSE", describe(x), call)
+  if (missing(x) || !rlang::is_bool(x)) refuse(name, "TRUE or FALSE", x, call)
   x
 }
 
 # Regular expressions: a list, so that one of them is a list in Python too.
 patterns <- function(x, name = rlang::caller_arg(x), call = rlang::caller_env()) {
   if (!is.character(x) || is.object(x) || anyNA(x)) {
-    refuse(name, "a character vector of regular expressions", describe(x), call)
+    refuse(name, "a character vector of regular expressions", x, call)
   }
   as.list(unname(x))
 }
@@ -130,35 +151,51 @@ patterns <- function(x, name = rlang::caller_arg(x), call = rlang::caller_env())
 named <- function(..., call = rlang::caller_env()) {
   given <- list(...)
   if (length(given) > 0 && !all(nzchar(rlang::names2(given)))) {
-    abort("Arguments in `...` must have names.", call, class = "kerasoptimizers_argument_error")
+    abort_argument("Arguments in `...` must have names.", call)
   }
   given
 }
 
+# Refuses shortened names of arguments. R completes them, so that an argument for `...` can
+# become another one: `weight_decay` became `weight_decay_rate`. Call it first in a function with `...`.
+whole_names <- function(known_as = list(), call = rlang::caller_env()) {
+  # The call with the arguments in its own `...`, if a function passes some on.
+  written <- eval(base::call("substitute", sys.call(-1), parent.frame(2)))
+  before_dots <- names(formals(sys.function(-1)))
+  before_dots <- before_dots[seq_len(match("...", before_dots) - 1)]
+  for (name in setdiff(rlang::names2(written), c("", before_dots))) {
+    if (!is.null(known_as[[name]])) abort_argument(known_as[[name]], call)
+    meant <- before_dots[startsWith(before_dots, name)]
+    if (length(meant) > 0) {
+      abort_argument(sprintf("There is no argument `%s`: did you mean `%s`?", name, meant[[1]]), call)
+    }
+  }
+}
+
 # data -------------------------------------------------------------------------
 
-# What a pass over data draws from: once, or, with `again`, more than once. A
-# function becomes a generator later (see call_ours()).
+# Data for one pass, or with `again` for several. A function becomes a generator later (see
+# call_ours()).
 examples <- function(x, again = FALSE, name = rlang::caller_arg(x),
                      call = rlang::caller_env()) {
   if (!missing(x)) {
     if (is_live_python(x) || (is.function(x) && !is_python(x) && !again)) return(x)
     if (is_array(x)) return(as_array(x))
-    if (is.list(x) && !is.object(x) && length(x) > 0 && all(vapply(x, is_input, NA))) {
+    if (is_plain_list(x) && length(x) > 0 && all(vapply(x, is_input, NA))) {
       return(lapply(x, as_array))
     }
   }
   allowed <- "an array, a list of arrays%s a data set%s"
   allowed <- if (again) sprintf(allowed, " or", "") else
     sprintf(allowed, ",", ", a generator or a function")
-  refuse(name, allowed, describe(x), call)
+  refuse(name, allowed, x, call, is_input)
 }
 
 is_array <- function(x) (is.numeric(x) || is.logical(x)) && !is.object(x)
 
 is_input <- function(x) is_array(x) || is_live_python(x)
 
-# A vector without dimensions would become a list or a number in Python.
+# In Python a vector without dimensions would become a list or a number.
 as_array <- function(x) if (is_array(x) && is.null(dim(x))) array(x) else x
 
 # Keras objects ----------------------------------------------------------------
@@ -167,8 +204,8 @@ is_python <- function(x) inherits(x, "python.builtin.object")
 
 is_live_python <- function(x) is_python(x) && !reticulate::py_is_null_xptr(x)
 
-# The names of an object's Python classes, its own first. class() won't do: the R
-# package keras rewrites what it shows.
+# The names of an object's Python classes, the most specific first. Not class(): the R package keras
+# changes these names.
 python_classes <- function(x) {
   if (!is_live_python(x)) return(character())
   mro <- "lambda x: [c.__module__ + '.' + c.__name__ for c in type(x).__mro__]"
@@ -177,8 +214,7 @@ python_classes <- function(x) {
 
 class_name <- function(x) sub(".*\\.", "", x)
 
-# The generation of Keras that an object of one of these classes belongs to: NULL
-# for any other object.
+# The generation of Keras of an object of one of these classes; NULL for any other object.
 generation_of <- function(x, classes) {
   all <- python_classes(x)
   root <- sub("\\..*", "", all[class_name(all) %in% classes])
@@ -201,41 +237,52 @@ rate <- function(x, name = rlang::caller_arg(x), call = rlang::caller_env()) {
   number(x, "a number >= 0 or a Keras learning-rate schedule", function(x) x >= 0, name, call)
 }
 
-# The generation that such a rate means.
+# The generation of Keras that such a rate is for.
 rate_generation <- function(x, call) {
   generation <- schedule_generation(x)
   if (is.null(generation)) default_generation(call) else generation
 }
 
 is_averaging_optimizer <- function(x) {
-  "kerasoptimizers.averaging.Averaging" %in% python_classes(x)
+  "kerasoptimizers.AveragingOptimizer" %in% python_classes(x)
 }
 
-# The generation that an inner optimizer means, which may be given by its name.
-inner_generation <- function(optimizer, call = rlang::caller_env()) {
-  wrong <- function(...) {
-    refuse("optimizer", "a Keras optimizer or the name of one", paste0(...), call)
+# The optimizer inside a LossScaleOptimizer, which Keras puts around it in mixed precision.
+without_loss_scaling <- function(x) {
+  if (any(startsWith(class_name(python_classes(x)), "LossScaleOptimizer"))) {
+    without_loss_scaling(x$inner_optimizer)
+  } else {
+    x
   }
-  did_you_mean <- ": did you forget the parentheses, as in `%s()`?"
-  if (missing(optimizer)) wrong("missing.")
+}
+
+# The generation of Keras that an inner optimizer is for, which may be given by its name.
+inner_generation <- function(optimizer, call = rlang::caller_env()) {
+  allowed <- "a Keras optimizer or the name of one"
+  if (missing(optimizer)) refuse("optimizer", allowed, optimizer, call)
   if (is_name(optimizer)) return(default_generation(call))
   generation <- optimizer_generation(optimizer)
   if (!is.null(generation)) return(generation)
-  if (inherits(optimizer, "python.builtin.type") && is_live_python(optimizer)) {
-    class <- optimizer$`__name__`
-    wrong("the Python class ", class, sprintf(did_you_mean, class))
+  maker <- if (inherits(optimizer, "python.builtin.type") && is_live_python(optimizer)) {
+    optimizer$`__name__`
+  } else if (is.function(optimizer) && !is_python(optimizer)) {
+    "optimizer_sgd"
   }
-  if (is.function(optimizer) && !is_python(optimizer)) {
-    wrong("a function", sprintf(did_you_mean, "optimizer_sgd"))
-  }
-  wrong(describe(optimizer))
+  if (is.null(maker)) refuse("optimizer", allowed, optimizer, call)
+  abort_argument(sprintf(
+    "`optimizer` must be %s, not %s: did you forget the parentheses, as in `%s()`?",
+    allowed, describe(optimizer), maker
+  ), call)
 }
 
+# Without such an object: the option, the R package that is attached, the environment variable.
 default_generation <- function(call) {
   chosen <- getOption("kerasoptimizers.keras")
-  if (is.null(chosen)) {
-    legacy <- tolower(Sys.getenv("TF_USE_LEGACY_KERAS")) %in% c("1", "true")
-    return(if (legacy) "keras" else "keras3")
+  if (!is.null(chosen)) {
+    return(choice(chosen, names(modules), "options(kerasoptimizers.keras)", call))
   }
-  choice(chosen, names(modules), "options(kerasoptimizers.keras)", call)
+  attached <- names(modules)[paste0("package:", names(modules)) %in% search()]
+  if (length(attached) == 1) return(attached)
+  legacy <- tolower(Sys.getenv("TF_USE_LEGACY_KERAS")) %in% c("1", "true")
+  if (legacy) "keras" else "keras3"
 }

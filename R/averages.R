@@ -1,5 +1,4 @@
-# What all averaging optimizers share: how one is made, and what is done with
-# its averages.
+# Shared by all averaging optimizers: how they are made, and functions for their averages.
 
 new_averaging_optimizer <- function(class, optimizer, ..., name, clipnorm, clipvalue, decay,
                                     lr, global_clipnorm, check_finite,
@@ -20,7 +19,7 @@ new_averaging_optimizer <- function(class, optimizer, ..., name, clipnorm, clipv
   result
 }
 
-# Old scripts run; a message, once per session, says what is written today.
+# Old scripts run; a message, once per session, names the new way.
 say_old <- function(id, old, new) {
   cli::cli_inform(
     c("!" = old, "i" = new), class = "kerasoptimizers_deprecated",
@@ -31,7 +30,7 @@ say_old <- function(id, old, new) {
 say_old_settings <- function(lr, decay, instead_of_lr) {
   if (!is.null(lr)) say_old("lr", "{.arg lr} is deprecated.", instead_of_lr)
   if (!is.null(decay)) {
-    say_old("decay", "{.arg decay} is how old scripts have it.", paste(
+    say_old("decay", "{.arg decay} is an argument for old scripts.", paste(
       "Give the inner optimizer a learning-rate schedule instead:",
       "{.fn learning_rate_schedule_inverse_time_decay} with {.code decay_steps = 1}."
     ))
@@ -40,29 +39,31 @@ say_old_settings <- function(lr, decay, instead_of_lr) {
 
 #' Put the averages into a model's weights
 #'
-#' Training with an averaging optimizer, such as [optimizer_swa()], leaves a model
-#' with the weights of its last update; the averages are kept beside them. Call
-#' this once training is done, before you evaluate, predict or save.
+#' When you train with an averaging optimizer, such as [optimizer_swa()], the model
+#' ends with the weights of its last update. The optimizer keeps the averages beside
+#' them. Call this function when training is done, before you evaluate, predict or save.
 #'
-#' The weights are overwritten; the averages stay, and if training goes on, what comes counts with what was. For
-#' averages that start anew, compile with a new optimizer. To look at the averages and then train on, use
-#' [swap_weights()], which can be undone. A model with batch normalization needs
-#' its statistics recomputed for the new weights: call [update_batch_norm()] next.
+#' It overwrites the weights. The averages stay, and further training adds to them; to
+#' start new averages, compile with a new optimizer. If you only want to look at the
+#' averages and then train on, use [swap_weights()], which can be undone. In a model with
+#' batch normalization the statistics no longer fit: call [update_batch_norm()] next.
 #'
-#' @param object A Keras model compiled with one of this package's optimizers,
-#'   or such an optimizer itself.
-#' @param variables A list of Keras variables that get their averages. With a model
-#'   the default, `NULL`, means all its trainable variables, and also its others if the
-#'   optimizer averages those (see [optimizer_ema()]); with an optimizer they must be
-#'   given.
-#' @returns `object`, invisibly: it is changed in place.
+#' @param object A Keras model compiled with one of this package's averaging optimizers,
+#'   or such an optimizer.
+#' @param variables A list of Keras variables that get their averages. For a model
+#'   the default, `NULL`, means all its variables that have an average (see
+#'   [optimizer_ema()] for averages of non-trainable variables). For an optimizer there
+#'   is no default.
+#' @returns `object`, invisibly. It is changed in place.
 #' @section Errors:
-#' It is an error, and nothing is changed, if there is no average yet (no training,
-#' or none that reached the first snapshot), if the model is not compiled with
-#' an optimizer of this package, or if a variable is not one that the optimizer trains.
+#' The function stops and changes nothing if there is no average yet (no training, or no
+#' snapshot so far), if the model is not compiled with an averaging optimizer, if weights
+#' and averages are swapped, or if no variable in `variables` has an average. With Keras 3 it also
+#' stops if only one trainable variable among them has none. Keras 2 calls the
+#' variables of a frozen layer trainable, so there these are left alone.
 #' @references Izmailov et al. (2018), *Averaging Weights Leads to Wider Optima and
-#'   Better Generalization*, <https://arxiv.org/abs/1803.05407>. The function
-#'   is that of the optimizers of TensorFlow Addons.
+#'   Better Generalization*, <https://arxiv.org/abs/1803.05407>. TensorFlow Addons has this
+#'   function as a method of its optimizers.
 #' @family averages
 #' @export
 #' @examplesIf Sys.getenv("RETICULATE_PYTHON") != "" && reticulate::py_module_available("keras")
@@ -76,28 +77,30 @@ say_old_settings <- function(lr, decay, instead_of_lr) {
 #' assign_average_vars(model)
 #' model$evaluate(x, y, verbose = 0L)
 assign_average_vars <- function(object, variables = NULL) {
-  optimizer <- averaging_optimizer(object)
-  if (is.null(variables) && is_model(object)) variables <- object$variables
-  variables <- variable_list(variables)
+  optimizer <- find_averaging_optimizer(object)
+  variables <- if (is.null(variables) && is_model(object)) object$variables else
+    variable_list(variables)
   call_python(optimizer$assign_average_vars(variables), rename = c(var_list = "variables"))
   invisible(object)
 }
 
 #' Exchange weights and averages
 #'
-#' The weights get the averages and the averages get the weights, bit for bit, so
-#' that a second call restores the first state exactly. Swap to evaluate or
-#' save the averages in the middle of training, and swap back before you train on.
-#' When training is done, [assign_average_vars()] says better what you mean.
+#' Puts the averages into the model and keeps the weights in their place. A second call
+#' restores both, bit for bit. Swap to evaluate or save the averages in the middle of
+#' training, and swap back before you train on.
+#'
+#' When training is done, call [assign_average_vars()] instead. To see the averages in the validation
+#' of `fit()`, use [callback_swap_averages()].
 #'
 #' @inheritParams assign_average_vars
-#' @returns `object`, invisibly: it is changed in place.
+#' @returns `object`, invisibly. It is changed in place.
 #' @section Errors:
-#' It is an error, and nothing is changed, if there is no average yet, or if the model
-#' is not compiled with an optimizer of this package.
-#' @references The function is that of the moving-average optimizers of TensorFlow
-#'   Addons and the TensorFlow Model Garden, where it adds and subtracts,
-#'   so that two swaps come near the first state but not always back to it.
+#' The function stops and changes nothing if there is no average yet, or if the model
+#' is not compiled with an averaging optimizer.
+#' @references TensorFlow Addons and the TensorFlow Model Garden have this function as a
+#'   method of their moving-average optimizers. They add and subtract, so that two
+#'   swaps do not always restore the exact weights.
 #' @family averages
 #' @export
 #' @examplesIf Sys.getenv("RETICULATE_PYTHON") != "" && reticulate::py_module_available("keras")
@@ -112,34 +115,33 @@ assign_average_vars <- function(object, variables = NULL) {
 #' model$evaluate(x, y, verbose = 0L)
 #' swap_weights(model)
 swap_weights <- function(object) {
-  optimizer <- averaging_optimizer(object)
+  optimizer <- find_averaging_optimizer(object)
   call_python(optimizer$swap_weights())
   invisible(object)
 }
 
 #' Create the averages before training
 #'
-#' An averaging optimizer creates its averages, as copies of the weights, at the first
-#' update. `shadow_copy()` does it now, and `has_shadow_copy()` says whether it is done.
+#' An averaging optimizer creates its averages at the first update, as copies of the
+#' weights. `shadow_copy()` creates them now. `has_shadow_copy()` says whether they exist.
 #'
-#' You need `shadow_copy()` for [optimizer_ema()] with `trainable_weights_only = FALSE`,
-#' which has to be told of the non-trainable weights. Else training does it by itself,
-#' and calling it changes nothing. It can't be repeated to start an average
-#' anew: averages that exist are left as they are.
+#' You need `shadow_copy()` only for [optimizer_ema()] with `trainable_weights_only = FALSE`,
+#' which cannot see the non-trainable weights by itself. A second call changes
+#' nothing: averages that exist stay as they are.
 #'
 #' @param optimizer One of this package's averaging optimizers.
 #' @param model A built Keras model (one whose input shape is known), or a list of its
 #'   variables.
 #' @param object A Keras model compiled with one of this package's averaging optimizers,
-#'   or such an optimizer itself.
-#' @returns `shadow_copy()` returns `optimizer`, invisibly: it is changed in place.
-#'   `has_shadow_copy()` returns `TRUE` or `FALSE`. `TRUE` says that there is room for the
-#'   averages; [optimizer_swa()] has none to give before its first snapshot.
+#'   or such an optimizer.
+#' @returns `shadow_copy()` returns `optimizer`, invisibly. It is changed in place.
+#'   `has_shadow_copy()` returns `TRUE` or `FALSE`. `TRUE` does not mean that there is an
+#'   average already: [optimizer_swa()] has none before its first snapshot.
 #' @section Errors:
-#' It is an error, and nothing is changed, if `optimizer` is not an averaging optimizer,
-#' if `model` is not built, or if `object` is neither of what it may be.
-#' @references The functions are methods of the moving-average optimizers of TensorFlow
-#'   Addons and the TensorFlow Model Garden, where training without them fails.
+#' The functions stop and change nothing if `optimizer` is not an averaging optimizer,
+#' if `model` is not built, or if `object` is not as described.
+#' @references TensorFlow Addons and the TensorFlow Model Garden have these functions as
+#'   methods of their moving-average optimizers, which cannot train without them.
 #' @family averages
 #' @export
 #' @examplesIf Sys.getenv("RETICULATE_PYTHON") != "" && reticulate::py_module_available("keras")
@@ -152,41 +154,72 @@ swap_weights <- function(object) {
 #' has_shadow_copy(optimizer)
 #' model$compile(optimizer, loss = "mse")
 shadow_copy <- function(optimizer, model) {
-  if (missing(optimizer) || !is_averaging_optimizer(optimizer)) {
-    refuse("optimizer", "an averaging optimizer", describe(optimizer), rlang::current_env())
+  averaging <- if (!missing(optimizer)) without_loss_scaling(optimizer)
+  if (!is_averaging_optimizer(averaging)) {
+    refuse("optimizer", "an averaging optimizer", optimizer, rlang::current_env())
   }
-  generation <- optimizer_generation(optimizer)
+  generation <- optimizer_generation(averaging)
   if (missing(model) ||
       !(identical(model_generation(model), generation) || is_variable_list(model))) {
     allowed <- sprintf("a built %s model or a list of its variables", keras_names[[generation]])
-    refuse("model", allowed, describe(model), rlang::current_env())
+    refuse("model", allowed, model, rlang::current_env(), is_live_python)
   }
-  call_python(optimizer$shadow_copy(model))
+  make_known()
+  call_python(averaging$shadow_copy(model))
   invisible(optimizer)
 }
 
 #' @rdname shadow_copy
 #' @export
-has_shadow_copy <- function(object) averaging_optimizer(object)$has_shadow_copy
+has_shadow_copy <- function(object) find_averaging_optimizer(object)$has_shadow_copy
 
-# The averaging optimizer that an object is, or that a model is compiled with.
-averaging_optimizer <- function(object, call = rlang::caller_env()) {
+#' The averaging optimizer of a model
+#'
+#' Returns the optimizer that a model is compiled with, if it is one of this package's
+#' averaging optimizers.
+#'
+#' In most models that is `model$optimizer`. In mixed precision Keras wraps the optimizer in a
+#' `LossScaleOptimizer`, and this function looks inside. Use it to print, summarize or plot the
+#' optimizer of such a model. ([assign_average_vars()], [swap_weights()],
+#' [shadow_copy()] and [has_shadow_copy()] look inside by themselves.)
+#'
+#' @param object A Keras model compiled with one of this package's averaging optimizers,
+#'   or an optimizer: such an averaging optimizer, or a `LossScaleOptimizer` around one.
+#' @returns The averaging optimizer.
+#' @section Errors:
+#' The function stops if the model is not compiled, or not with an averaging optimizer.
+#' @references Izmailov et al. (2018), *Averaging Weights Leads to Wider Optima and
+#'   Better Generalization*, <https://arxiv.org/abs/1803.05407>.
+#' @family averages
+#' @export
+#' @examplesIf Sys.getenv("RETICULATE_PYTHON") != "" && reticulate::py_module_available("keras")
+#' keras <- reticulate::import("keras")
+#' model <- keras$Sequential(list(keras$layers$Dense(1L)))
+#' model$compile(optimizer_swa("sgd", average_period = 5), loss = "mse")
+#' summary(averaging_optimizer(model))
+averaging_optimizer <- function(object) find_averaging_optimizer(object)
+
+find_averaging_optimizer <- function(object, call = rlang::caller_env()) {
   allowed <- "a compiled Keras model or an averaging optimizer"
-  if (missing(object)) refuse("object", allowed, "missing.", call)
-  if (is_averaging_optimizer(object)) return(object)
-  if (!is_model(object)) refuse("object", allowed, describe(object), call)
+  if (missing(object)) refuse("object", allowed, object, call)
+  optimizer <- without_loss_scaling(object)
+  if (is_averaging_optimizer(optimizer)) {
+    make_known()
+    return(optimizer)
+  }
+  if (!is_model(object)) refuse("object", allowed, object, call)
   find <- import_ours("kerasoptimizers")$averaging_optimizer
   call_python(find(object), call, rename = c(model = "object"))
 }
 
 is_variable_list <- function(x) {
-  (is.list(x) && all(vapply(x, is_live_python, NA))) ||
+  (is_plain_list(x) && all(vapply(x, is_live_python, NA))) ||
     inherits(x, c("python.builtin.list", "python.builtin.tuple"))
 }
 
 variable_list <- function(variables, call = rlang::caller_env()) {
   if (!is_variable_list(variables)) {
-    refuse("variables", "a list of Keras variables", describe(variables), call)
+    refuse("variables", "a list of Keras variables", variables, call, is_live_python)
   }
   variables
 }

@@ -1,19 +1,21 @@
 #' Validate and predict with the averages
 #'
 #' A callback for `fit()`, `evaluate()` and `predict()` of a model that is compiled with an
-#' averaging optimizer: the averages stand in the model while it is validated, evaluated
-#' or predicts, and the weights before and after. Training ends in the same weights, bit for
-#' bit, as without it. The weights also come back when the validation in `fit()` fails or is
-#' interrupted. (An `evaluate()` or `predict()` of its own that is interrupted between two batches
-#' leaves the averages in the model: [swap_weights()] puts the weights back.)
+#' averaging optimizer. During validation, evaluation and prediction the model holds the averages;
+#' the rest of the time it holds its weights. Training ends with exactly the weights that it would have
+#' without the callback.
 #'
-#' Use it to see in the validation metrics how good the averages are, and to have early
-#' stopping and checkpoints go by that. It doesn't save the averages
-#' ([callback_average_model_checkpoint()] does) nor leave them in the model in the end
-#' ([assign_average_vars()] does). While there is no average yet, as before the first
+#' Use it to see in the validation metrics how good the averages are, and to let early
+#' stopping and checkpoints use these metrics. It does not save the averages
+#' ([callback_average_model_checkpoint()] does), and it does not leave them in the model
+#' ([assign_average_vars()] does). While there is no average yet, for example before the first
 #' snapshot of [optimizer_swa()], it shows the weights. Batch-norm statistics stay those of
-#' the weights, so in models that have them validation may look worse than the averages
-#' are once [update_batch_norm()] was called.
+#' the weights. So validation of a model with batch norm may look worse than the averages
+#' are after [update_batch_norm()].
+#'
+#' If validation in `fit()` fails or is interrupted, the model gets its weights back. Only an
+#' interrupt of `evaluate()` or `predict()` between two batches leaves the averages in the model:
+#' then call [swap_weights()].
 #'
 #' # With keras3 and keras
 #' ```r
@@ -22,14 +24,13 @@
 #' ```
 #'
 #' @param weights_too `TRUE` or `FALSE`, the default: whether `fit()` validates twice, with the
-#'   averages and with the weights, whose metrics are in its history as `val_weights_loss` and the
-#'   like. [plot_averaging()] draws both.
+#'   averages and with the weights. The metrics of the weights are in its history as
+#'   `val_weights_loss` and so on, and [plot_averaging()] plots both.
 #' @returns A Python callback for the R package keras3 or keras (see
 #'   [kerasoptimizers-package] for which).
 #' @section Errors:
-#' It is an error if `weights_too` is not as described.
-#' `fit()`, `evaluate()` or `predict()` stops if the model is not compiled with an averaging
-#' optimizer.
+#' The function stops if `weights_too` is not as described; `fit()`, `evaluate()` and `predict()` stop
+#' if the model is not compiled with an averaging optimizer.
 #' @references Izmailov et al. (2018), *Averaging Weights Leads to Wider Optima and
 #'   Better Generalization*, <https://arxiv.org/abs/1803.05407>.
 #' @family schedules and callbacks
@@ -50,15 +51,14 @@ callback_swap_averages <- function(weights_too = FALSE) {
 
 #' Checkpoints that hold the averages
 #'
-#' A callback for `fit()` that saves the model as Keras's own checkpoints do
-#' (`callback_model_checkpoint()` of the R packages keras3 and keras), but with the
-#' averages in place of the weights.
+#' A callback for `fit()` that saves the model like Keras's `callback_model_checkpoint()` (in the R
+#' packages keras3 and keras), but with the averages in place of the weights.
 #'
-#' Use it for a model that you will use, not train on; to go on with a training that
-#' may break off, take Keras's own, which keeps weights, averages and the optimizer's
-#' state. While there is no average yet nothing is saved, and a warning says so once.
+#' Use it for a model that you want to use. For a training that may stop early and go on later, use
+#' Keras's callback: its files keep weights, averages and the state of the
+#' optimizer. While there is no average yet this callback saves nothing, and warns once.
 #' Batch-norm statistics in the file belong to the weights: call [update_batch_norm()] after
-#' loading. `save_best_only` goes by metrics of the weights unless
+#' loading. `save_best_only` looks at metrics of the weights, unless
 #' [callback_swap_averages()] is among the callbacks, too.
 #'
 #' # With keras3 and keras
@@ -69,21 +69,22 @@ callback_swap_averages <- function(weights_too = FALSE) {
 #' ))
 #' ```
 #'
-#' @param update_weights `TRUE` or `FALSE`. `TRUE` leaves the averages in the model each time
-#'   it was saved, so that training goes on from them. `FALSE` puts the weights back, and
+#' @param update_weights `TRUE` or `FALSE`. `TRUE` leaves the averages in the model after each
+#'   save, so that training goes on from them. `FALSE` puts the weights back, and
 #'   training ends as without this callback.
 #' @param filepath Where to save: a string that may hold `{epoch}` and names of metrics,
-#'   as in `"model-{epoch:02d}-{val_loss:.2f}.keras"`. Keras 3 wants it to end in `.keras`, or
+#'   as in `"model-{epoch:02d}-{val_loss:.2f}.keras"`. With Keras 3 it must end in `.keras`, or
 #'   in `.weights.h5` with `save_weights_only`.
-#' @param monitor Name of the metric that `save_best_only` goes by: a string.
+#' @param monitor Name of the metric that `save_best_only` looks at: a string.
 #' @param verbose `0` (or `FALSE`) for silence, `1` (or `TRUE`) for messages.
 #' @param save_best_only `TRUE` or `FALSE`: whether to save only when `monitor` is the best so
 #'   far.
 #' @param save_weights_only `TRUE` or `FALSE`: whether to leave out the optimizer and the
 #'   model's configuration.
-#' @param mode `"auto"`, `"min"` or `"max"`: which `monitor` is best. `"auto"` goes by
-#'   its name.
-#' @param save_freq `"epoch"`, or a whole number, 1 or more: save after so many batches.
+#' @param mode `"auto"`, `"min"` or `"max"`: which value of `monitor` is best. `"auto"` decides by
+#'   the name of the metric.
+#' @param save_freq `"epoch"`, or the number of batches from one save to the next: a whole number,
+#'   1 or more.
 #' @param ... Further arguments of Keras's `ModelCheckpoint`, by name, such as
 #'   `initial_value_threshold`.
 #' @returns A Python callback for `fit()` of the R package keras3 or keras (see
@@ -91,8 +92,8 @@ callback_swap_averages <- function(weights_too = FALSE) {
 #' @section Errors:
 #' An argument that is not as described stops with an error that names it, and `fit()` stops
 #' if the model is not compiled with an averaging optimizer.
-#' @references Arguments are those of `tfa.callbacks.AverageModelCheckpoint` of
-#'   TensorFlow Addons, in its order; that of the R package tfaddons has `filepath` first.
+#' @references Arguments and their order are those of `tfa.callbacks.AverageModelCheckpoint` of
+#'   TensorFlow Addons. In the R package tfaddons `filepath` comes first.
 #' @family schedules and callbacks
 #' @export
 #' @examplesIf Sys.getenv("RETICULATE_PYTHON") != "" && reticulate::py_module_available("keras")
@@ -109,7 +110,15 @@ callback_average_model_checkpoint <- function(update_weights, filepath, monitor 
                                               verbose = 0, save_best_only = FALSE,
                                               save_weights_only = FALSE, mode = "auto",
                                               save_freq = "epoch", ...) {
-  generation <- default_generation(rlang::current_env())
+  whole_names()
+  call <- rlang::current_env()
+  generation <- default_generation(call)
+  if (is_name(update_weights) && (missing(filepath) || rlang::is_bool(filepath))) {
+    abort_argument(paste(
+      "`update_weights` must be TRUE or FALSE, and `filepath` comes second:",
+      "in the R package tfaddons it came first."
+    ), call)
+  }
   arguments <- list(
     update_weights = flag(update_weights),
     filepath = path.expand(string(filepath)),

@@ -1,4 +1,4 @@
-# What Python needs for this package, and how it gets there.
+# The Python packages that this package needs, and their installation.
 
 oldest_keras <- c(keras3 = "3.8", keras = "2.16")
 
@@ -7,8 +7,8 @@ python_packages <- function(generation = "keras3", backend = Sys.getenv("KERAS_B
   c(paste0(keras_modules[[generation]], ">=", oldest_keras[[generation]]), backend)
 }
 
-# reticulate 1.41 and newer make a Python with these packages by themselves, in a
-# session that has none. keras3 and keras have their own say in which they get.
+# reticulate 1.41 and newer can set up a Python with these packages by itself. The R packages
+# keras3 and keras choose their own.
 declare_python_packages <- function() {
   if ("py_require" %in% getNamespaceExports("reticulate") && !reticulate::py_available() &&
       !any(c("keras3", "keras") %in% loadedNamespaces())) {
@@ -19,24 +19,24 @@ declare_python_packages <- function() {
 
 #' Install the Python packages
 #'
-#' Installs Keras and what it computes with, as the reticulate package installs Python
-#' packages. Use it once, where an error of this package says that something is
-#' missing. You don't need it where reticulate is 1.41 or newer and no Python was
-#' chosen (there a session gets its Python packages by itself), nor where
-#' `keras3::install_keras()` or `keras::install_keras()` were run.
+#' Installs Keras and its backend with the reticulate package. Call it once, if an error of this
+#' package says that something is missing.
+#'
+#' You don't need it after `keras3::install_keras()` or `keras::install_keras()`. You also don't need it with
+#' reticulate 1.41 or newer if you have not chosen a Python: reticulate then installs what a session needs.
 #'
 #' @param envname Name or path of the Python environment to install into. `NULL`, the
-#'   default, is the one that reticulate uses: a running Python's, else `"r-reticulate"`,
-#'   which is made if need be.
+#'   default, is the environment of the running Python, or if none runs `"r-reticulate"`, which is
+#'   created if it does not exist.
 #' @param keras `"keras3"` for Keras 3 or `"keras"` for Keras 2 (Python's `tf_keras`).
-#' @param backend What Keras 3 computes with: `"tensorflow"`, `"jax"` or `"torch"`. Keras 2
+#' @param backend The backend of Keras 3: `"tensorflow"`, `"jax"` or `"torch"`. Keras 2
 #'   always uses TensorFlow.
 #' @param ... Further arguments of [reticulate::py_install()].
-#' @returns The names of the packages installed, invisibly.
+#' @returns The names of the installed packages, invisibly.
 #' @section Errors:
 #' An argument that is not as described stops with an error that names it, before
 #' anything is installed.
-#' @references The package keras3 has `install_keras()`, which this function follows.
+#' @references `install_keras()` of the R package keras3 was the model for this function.
 #' @family setup
 #' @seealso [kerasoptimizers-package] for which Keras is used.
 #' @export
@@ -46,17 +46,18 @@ declare_python_packages <- function() {
 #' }
 install_kerasoptimizers <- function(envname = NULL, keras = "keras3", backend = "tensorflow",
                                     ...) {
+  whole_names()
   optional(string, envname)
   keras <- choice(keras, names(modules))
   backend <- choice(backend, c("tensorflow", "jax", "torch"))
   packages <- python_packages(keras, backend)
-  # What older versions of reticulate can't convert.
+  # Older versions of reticulate can't convert arrays of numpy 2.
   if (utils::packageVersion("reticulate") < "1.38") packages <- c(packages, "numpy<2")
   reticulate::py_install(packages, envname = envname, pip = TRUE, ...)
   invisible(packages)
 }
 
-# The one line for a Python, or a package of it, that is not there.
+# The one line that says that Python or one of its packages is missing.
 import_error <- function(e, generation, call) {
   if (!reticulate::py_available()) {
     abort(sprintf("Python was not found: looked %s; install Python 3.10 or newer, then run %s.",
@@ -75,7 +76,7 @@ install_command <- function(generation) {
     '`install_kerasoptimizers(keras = "keras")`'
 }
 
-# Where reticulate looks for a Python, in its order.
+# The places where reticulate looks for a Python, in order.
 looked_for_python <- function() {
   chosen <- Sys.getenv("RETICULATE_PYTHON")
   if (nzchar(chosen)) return(paste("at", chosen, "(RETICULATE_PYTHON)"))
@@ -89,18 +90,18 @@ looked_for_python <- function() {
 # The version numbers, alone, of a string such as "3.9.0.dev2024".
 version_of <- function(x) numeric_version(sub("^([0-9]+(\\.[0-9]+)*).*", "\\1", x))
 
-# Stops where Python or the Keras of a generation is older than what the package is made for.
+# Stops if Python, or the Keras of a generation, is too old.
 require_versions <- function(keras, generation, call) {
   python <- as.character(reticulate::py_config()$version)
   if (version_of(python) < "3.10") {
-    abort(sprintf(paste("%s is Python %s, and 3.10 or newer is needed: restart R, choose one by",
-                        "`reticulate::use_python()`, run %s."),
+    abort(sprintf(paste("%s is Python %s, and 3.10 or newer is needed: restart R, choose another",
+                        "Python with `reticulate::use_python()`, and run %s."),
                   reticulate::py_exe(), python, install_command(generation)), call)
   }
   version <- keras$`__version__`
   if (version_of(version) < oldest_keras[[generation]]) {
-    abort(sprintf(paste("The Python package %s in %s is %s, and %s or newer is needed: run %s,",
-                        "restart R."),
+    abort(sprintf(paste("The Python package %s in %s is %s, and %s or newer is needed: run %s",
+                        "and restart R."),
                   keras_modules[[generation]], reticulate::py_exe(), version,
                   oldest_keras[[generation]], install_command(generation)), call)
   }

@@ -1,16 +1,15 @@
 #' Learning rates for stochastic weight averaging
 #'
-#' A Keras learning-rate schedule, counted in updates: the initial rate holds, is annealed to
-#' the SWA rate, and stays there while [optimizer_swa()] takes its snapshots. With
-#' `cycle_updates` it falls again and again from `cycle_learning_rate` to the SWA rate
-#' instead, which it reaches where a cycle ends.
+#' A Keras learning-rate schedule for [optimizer_swa()]. The rate keeps its initial value, is annealed
+#' to the SWA rate, and stays there while snapshots are taken. With `cycle_updates` it
+#' falls from `cycle_learning_rate` to the SWA rate instead, again and again.
 #'
-#' Averaging needs weights that keep moving: a `swa_learning_rate` of a tenth to a half of the
-#' initial one is usual. With cycles, give [optimizer_swa()] the same `start_averaging`
-#' and `average_period = cycle_updates`; every snapshot is then taken at the end of a
-#' cycle, as in the paper. An optimizer with a schedule for a learning rate can't be
-#' given other rates by callbacks: with [callback_swa()], which counts epochs and sets
-#' rates itself, don't use this one.
+#' Averaging needs weights that keep moving, so `swa_learning_rate` is usually between a tenth and a half of
+#' the initial rate. With cycles, give [optimizer_swa()] the same `start_averaging`
+#' and `average_period = cycle_updates`. Then every snapshot comes at the end of a
+#' cycle, as in the paper; [`plot()`][plot.kerasoptimizers] shows it. Don't use this schedule with
+#' [callback_swa()], which sets learning rates itself: callbacks can't set the rate of an
+#' optimizer that has a schedule.
 #'
 #' # With keras3 and keras
 #' ```r
@@ -20,31 +19,30 @@
 #' ```
 #'
 #' @param initial_learning_rate The first learning rate: a number, 0 or more, or a
-#'   Keras learning-rate schedule, which is followed until annealing starts.
-#' @param swa_learning_rate The rate while averaging, in a cycle the lowest: a number, 0 or
+#'   Keras learning-rate schedule, which the rate follows until annealing starts.
+#' @param swa_learning_rate The rate while averaging (the lowest one in a cycle): a number, 0 or
 #'   more.
 #' @param start_averaging Number of updates before the first snapshot: a whole number,
 #'   0 or more. The first cycle starts right after it.
-#' @param anneal_updates Number of updates that annealing takes: a whole number, 0 or more
-#'   (0: the rate jumps). `NULL`, the default: two fifths of `start_averaging`.
+#' @param anneal_updates Number of updates that annealing takes: a whole number, 0 or more.
+#'   With 0 the rate jumps. `NULL`, the default, is two fifths of `start_averaging`.
 #' @param anneal Shape of the annealing: `"cosine"` or `"linear"`.
 #' @param cycle_updates Number of updates in a cycle: a whole number, 2 or more. `NULL`, the
-#'   default, is no cycles.
-#' @param cycle_learning_rate The rate from which a cycle falls: a number that is at least
-#'   `swa_learning_rate`. `NULL`, the default: a quarter of the way from that to the initial
-#'   rate.
+#'   default, means no cycles.
+#' @param cycle_learning_rate Highest rate of a cycle: a number that is at least
+#'   `swa_learning_rate`. `NULL`, the default, is a quarter of the way from `swa_learning_rate` to the
+#'   initial rate.
 #' @param start_annealing Number of the update, counted from 0, after which annealing
-#'   starts: a whole number, 0 or more. `NULL`, the default, lets it end where averaging
+#'   starts: a whole number, 0 or more. With `NULL`, the default, annealing ends when averaging
 #'   starts.
 #' @param name Name of the schedule: a string.
 #' @returns A Python learning-rate schedule for the optimizers of the R package keras3 or
-#'   keras: whichever a schedule given as `initial_learning_rate` comes from, else as told in
-#'   [kerasoptimizers-package] for names. Called with the number of an update it returns
-#'   that update's rate.
+#'   keras. If `initial_learning_rate` is a schedule, it is for the same package as that one; for a number see
+#'   [kerasoptimizers-package]. Call it with the number of an update to get the rate of
+#'   that update.
 #' @section Errors:
-#' An argument that is not as described stops with an error that names it, and so
-#' do annealing that doesn't end by `start_averaging` where cycles begin, and a
-#' `cycle_learning_rate` without `cycle_updates`.
+#' An argument that is not as described stops with an error that names it. With cycles, annealing must end
+#' by `start_averaging`. A `cycle_learning_rate` needs `cycle_updates`.
 #' @references Izmailov et al. (2018), *Averaging Weights Leads to Wider Optima and
 #'   Better Generalization*, <https://arxiv.org/abs/1803.05407>, section 3.1.
 #' @family schedules and callbacks

@@ -1,19 +1,19 @@
 #' Exponential moving average of weights
 #'
-#' An optimizer that trains with another one, the inner optimizer, and keeps a moving
-#' average of the weights in which the recent ones count most: after every update
+#' An optimizer that wraps another one, the inner optimizer, and keeps a moving
+#' average of the weights. Recent weights count most: after every update
 #' `average = decay * average + (1 - decay) * weights`. The average starts as a copy of
 #' the weights.
 #'
-#' An average remembers about the last `1 / (1 - average_decay)` updates: 100 with the
-#' default, 1000 with `0.999`. Take it when you want good weights at any
-#' moment of a training whose end isn't planned, or that validation may stop early;
-#' validate with [callback_swap_averages()]. With a learning rate that decays to
-#' almost nothing the last weights hardly move, and their average is no better than they
-#' are. For a planned end, [optimizer_swa()] averages over a longer way.
+#' The average covers about the last `1 / (1 - average_decay)` updates: 100 with the
+#' default, 1000 with `0.999`. Use it when you want good weights at any
+#' moment: you don't know how long you will train, or validation may stop the training early.
+#' Validate with [callback_swap_averages()]. If the learning rate decays to
+#' almost nothing, the last weights hardly move, and their average is no better than they
+#' are. If you know when training ends, [optimizer_swa()] averages over more of it.
 #'
-#' Training itself goes on as with the inner optimizer alone: call
-#' [assign_average_vars()] when it is done, else the averages go unused.
+#' The inner optimizer trains as it would alone. When training is done, call
+#' [assign_average_vars()] to use the averages.
 #'
 #' # With keras3 and keras
 #' ```r
@@ -25,25 +25,25 @@
 #'
 #' @inheritParams optimizer_swa
 #' @param trainable_weights_only `TRUE` or `FALSE`. `FALSE` also averages the
-#'   non-trainable weights, such as batch-norm statistics; then [shadow_copy()] must
-#'   be called before training. Not on the JAX backend, where an optimizer does not see
-#'   those weights: use [update_batch_norm()] there.
-#' @param average_decay Part of the average that an update leaves as it is: a number from
+#'   non-trainable weights, such as batch-norm statistics. Then you must call [shadow_copy()]
+#'   before training. The JAX backend does not show these weights to an optimizer, so `FALSE` is
+#'   an error there: use [update_batch_norm()] instead.
+#' @param average_decay Fraction of the average that stays at an update: a number from
 #'   0 to 1.
 #' @param start_step Number of updates before averaging: a whole number, 0 or more. Until
-#'   then the average is the weights.
+#'   then the average equals the weights.
 #' @param dynamic_decay `TRUE` or `FALSE`: whether the decay grows with the
-#'   updates, from 0.1 to `average_decay`, so that the first weights are soon forgotten.
-#'   After s updates from `start_step` on it is at most `(1 + s) / (10 + s)`.
+#'   updates, from 0.1 to `average_decay`, so that the average soon forgets the first weights.
+#'   After s updates from `start_step` on, it is at most `(1 + s) / (10 + s)`.
 #' @param update_period Number of updates from one move of the average to the next: a
-#'   whole number, 1 or more. It then moves by as much as in that many updates
-#'   (decay `average_decay^update_period`), for a part of the cost.
+#'   whole number, 1 or more. Each move makes up for all these updates (its decay is
+#'   `average_decay^update_period`), and averaging costs less.
 #' @inherit optimizer_swa return
 #' @inheritSection optimizer_swa Errors
 #' @references Polyak and Juditsky (1992), *Acceleration of Stochastic Approximation by
-#'   Averaging*, <doi:10.1137/0330046>. Arguments and decays are those of
-#'   `ExponentialMovingAverage` of the TensorFlow Model Garden, whose average starts at
-#'   zero instead of at the weights and so is too small at first.
+#'   Averaging*, \doi{10.1137/0330046}. Arguments and decays are those of
+#'   `ExponentialMovingAverage` of the TensorFlow Model Garden. Its average starts at
+#'   zero, not at the weights, and is too small at first.
 #' @family optimizers
 #' @seealso [assign_average_vars()] and [swap_weights()] to use the averages.
 #' @export

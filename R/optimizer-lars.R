@@ -1,18 +1,18 @@
 #' Layer-wise adaptive rate scaling
 #'
-#' An optimizer for training with large batches: stochastic gradient descent with
-#' momentum in which every weight variable has a learning rate of its own. It is multiplied
-#' by the *trust ratio* `eeta * norm(weights) / norm(gradient)`, so no layer moves by
-#' more than a small part of its own size. Where one of the norms is zero the ratio is 1.
+#' An optimizer for training with large batches (LARS). It is stochastic gradient descent with
+#' momentum, with a separate learning rate for each weight variable: the rate is multiplied by
+#' the *trust ratio* `eeta * norm(weights) / norm(gradient)`. So each step changes a layer by a
+#' small fraction of its size only. If one of the norms is zero, the ratio is 1.
 #'
-#' Use it where batches of thousands of examples make SGD diverge at the learning rates
-#' that they need, and with a warm-up of the rate over the first epochs. The trust ratio is
-#' small, so `learning_rate` is larger than in SGD: with the default `eeta`, usually between 1
-#' and 10. With batches of a few hundred and less SGD or Adam do better. Biases and
-#' batch-norm weights are usually left out of weight decay and trust ratio:
+#' Use it if you train with batches of thousands of examples, and SGD diverges at the learning rates
+#' that these need. Let the rate warm up over the first epochs. The trust ratio is
+#' small, so `learning_rate` is larger than in SGD: usually between 1 and 10 with the default
+#' `eeta`. For batches of a few hundred examples or less, SGD or Adam are better. Biases and
+#' batch-norm weights usually get no weight decay and no trust ratio:
 #' `exclude_from_weight_decay = c("bias", "gamma", "beta")`.
 #'
-#' It averages nothing; it can be the inner optimizer of one that does, as in
+#' LARS averages nothing. It can be the inner optimizer of an averaging optimizer, as in
 #' `optimizer_swa(optimizer_lars(2))`.
 #'
 #' # With keras3 and keras
@@ -24,30 +24,30 @@
 #'
 #' @param learning_rate The learning rate, before trust ratios: a number, 0 or more, or a
 #'   Keras learning-rate schedule, such as [learning_rate_schedule_swa()].
-#' @param momentum Part of the last step that the next one keeps: a number from 0 to 1.
-#' @param weight_decay_rate Weight decay: a number, 0 or more. This many times the weights are
-#'   added to the gradient before norms are taken. (The `weight_decay` of Keras's own
-#'   optimizers is another one, outside of the trust ratio, and is not to be had here.)
+#' @param momentum Fraction of the last step that the next one keeps: a number from 0 to 1.
+#' @param weight_decay_rate Weight decay: a number, 0 or more. LARS adds this multiple of the weights
+#'   to the gradient before it computes norms. (Keras's own optimizers have a different
+#'   `weight_decay`, which knows no trust ratio. LARS does not have it.)
 #' @param eeta The trust coefficient of the paper: a number > 0.
-#' @param nesterov `TRUE` or `FALSE`: whether to look one momentum step ahead.
-#' @param classic_momentum `TRUE` or `FALSE`. `TRUE`, as in the paper, sums steps, each
-#'   already multiplied by its learning rate and trust ratio. `FALSE` sums gradients and
-#'   multiplies the sum, so that a change of the learning rate acts at once.
-#' @param exclude_from_weight_decay A character vector of regular expressions (Python's), or
-#'   `NULL` for none: variables in whose path or name one of them is found, such as
-#'   `"bias"`, have no weight decay.
+#' @param nesterov `TRUE` or `FALSE`: whether to use Nesterov momentum.
+#' @param classic_momentum `TRUE` or `FALSE`. With `TRUE`, as in the paper, momentum sums steps that are
+#'   already multiplied by their learning rate and trust ratio. With `FALSE` it sums gradients and
+#'   multiplies the sum, so that a new learning rate takes effect at once.
+#' @param exclude_from_weight_decay A character vector of (Python) regular expressions, such as
+#'   `"bias"`, or `NULL` for none. A variable has no weight decay if one of them matches a part of its
+#'   path or name.
 #' @param exclude_from_layer_adaptation The same for the trust ratio, which is then 1.
-#'   `NULL` means what `exclude_from_weight_decay` says, `character()` no variable.
+#'   With `NULL`, the default, it is the same as `exclude_from_weight_decay`. With `character()` all
+#'   variables have a trust ratio.
 #' @param name Name of the optimizer: a string.
-#' @param ... Further arguments, by name. `clipnorm`, `clipvalue` and `global_clipnorm`
-#'   limit gradients, `decay` is inverse-time decay of the learning rate, and `lr`, deprecated, is
+#' @param ... Further arguments, with their full names. `clipnorm`, `clipvalue` and `global_clipnorm`
+#'   limit gradients, `decay` is inverse-time decay of the learning rate, and `lr` is a deprecated name of
 #'   `learning_rate`: see [optimizer_swa()]. `use_ema`, `ema_momentum` and
-#'   `ema_overwrite_frequency` are those of every Keras optimizer, as are
-#'   `loss_scale_factor` and `gradient_accumulation_steps` (Keras 3) or
+#'   `ema_overwrite_frequency` are those of every Keras optimizer, and so are
+#'   `loss_scale_factor` and `gradient_accumulation_steps` (Keras 3) and
 #'   `jit_compile` (Keras 2).
-#' @returns A Python optimizer for the `compile()` of the R package keras3 or keras:
-#'   whichever a learning-rate schedule comes from, else as told in
-#'   [kerasoptimizers-package] for names.
+#' @returns A Python optimizer for the `compile()` of the R package keras3 or keras. If `learning_rate` is
+#'   a schedule, the optimizer is for the same package; for a number see [kerasoptimizers-package].
 #' @inheritSection optimizer_swa Errors
 #' @references You, Gitman and Ginsburg (2017), *Large Batch Training of Convolutional
 #'   Networks*, <https://arxiv.org/abs/1708.03888>. Arguments and arithmetic are those of
@@ -66,6 +66,7 @@ optimizer_lars <- function(learning_rate = 0.01, momentum = 0.9, weight_decay_ra
                            exclude_from_weight_decay = NULL,
                            exclude_from_layer_adaptation = NULL, name = "LARS", ...) {
   call <- rlang::current_env()
+  whole_names(lars_names)
   learning_rate <- rate(learning_rate)
   generation <- rate_generation(learning_rate, call)
   arguments <- list(
@@ -104,15 +105,18 @@ keras_settings <- list(
   keras = list(jit_compile = flag)
 )
 
+# Names that this optimizer does not take, and the reason.
+lars_names <- list(weight_decay = paste(
+  "`weight_decay` cannot be given: the weight decay of LARS, which is part of its trust ratio,",
+  "is `weight_decay_rate`."
+))
+
 check_lars_settings <- function(given, generation, call) {
   known <- c(lars_settings, keras_settings[[generation]])
   unknown <- setdiff(names(given), names(known))
   if (length(unknown) > 0) {
-    abort(
-      sprintf("optimizer_lars() has no argument `%s`; beside its own it takes %s.",
-              unknown[[1]], toString(sprintf("`%s`", names(known)))),
-      call, class = "kerasoptimizers_argument_error"
-    )
+    abort_argument(sprintf("optimizer_lars() has no argument `%s`. In `...` it takes %s.", unknown[[1]],
+                           toString(sprintf("`%s`", names(known)))), call)
   }
   Map(function(x, name) optional(known[[name]], x, name = name, call = call),
       given, names(given))

@@ -1,15 +1,15 @@
 #' Lookahead: k steps forward, one step back
 #'
-#' An optimizer that trains with another one, the inner optimizer, and every
-#' `sync_period` updates pulls the weights back: the *slow* weights move the fraction
-#' `slow_step_size` of the way to the *fast* ones that the inner optimizer has reached, and
-#' the fast weights go on from there.
+#' An optimizer that wraps another one, the inner optimizer, and pulls its weights back
+#' every `sync_period` updates. The *slow* weights move the fraction `slow_step_size` of the way to
+#' the *fast* weights, which the inner optimizer has reached, and the fast weights
+#' continue from there.
 #'
-#' The steps back damp the inner optimizer's oscillation, so training
-#' depends less on the learning rate and momentum chosen. Where these are tuned well
-#' already, expect little. Unlike with [optimizer_swa()], the model trains on the
-#' averaged weights themselves. Training may end in the middle of a period; call
-#' [assign_average_vars()] to end on the slow weights.
+#' The steps back damp the oscillation of the inner optimizer, so that training
+#' depends less on learning rate and momentum. If these are well tuned
+#' already, expect little. Unlike with [optimizer_swa()], the model itself trains on the
+#' averaged weights. Training may end in the middle of a period: call
+#' [assign_average_vars()] to end with the slow weights.
 #'
 #' # With keras3 and keras
 #' ```r
@@ -17,10 +17,10 @@
 #' ```
 #'
 #' @inheritParams optimizer_swa
-#' @param sync_period Number of updates (fast steps) from one slow step to the next, the
-#'   paper's k: a whole number, 1 or more.
-#' @param slow_step_size Fraction of the way to the fast weights that a slow step goes, the
-#'   paper's alpha: a number from 0 to 1. `1` is the inner optimizer alone.
+#' @param sync_period Number of updates (fast steps) from one slow step to the next (the
+#'   paper's k): a whole number, 1 or more.
+#' @param slow_step_size Length of a slow step, as a fraction of the way to the fast weights (the
+#'   paper's alpha): a number from 0 to 1. With `1` the inner optimizer trains as if it were alone.
 #' @inherit optimizer_swa return
 #' @inheritSection optimizer_swa Errors
 #' @references Zhang, Lucas, Hinton and Ba (2019), *Lookahead Optimizer: k steps

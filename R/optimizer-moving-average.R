@@ -1,19 +1,19 @@
-# The names and arguments of the R package tfaddons, for scripts written for it.
+# Names and arguments of the R package tfaddons, for its scripts.
 
 #' Moving average of weights, as in TensorFlow Addons
 #'
-#' The exponential moving average of the R package tfaddons, with its arguments. For
-#' new work take [optimizer_ema()], which says what it does and when to use it; a message, once
-#' per session, says so too. This one differs in two ways: the decay is constant unless
-#' `dynamic_decay` is `TRUE`, and a growing decay lags one update behind.
+#' The exponential moving average of the R package tfaddons, with the same arguments. In
+#' new scripts use [optimizer_ema()], which also explains the method; a message says this once
+#' per session. The two differ in this: here the decay is constant unless
+#' `dynamic_decay` is `TRUE`, and a growing decay is one update behind.
 #'
 #' @inheritParams optimizer_ema
 #' @inheritParams optimizer_swa
-#' @param num_updates `NULL` or a whole number, 0 or more, that limits the decay to
-#'   `(1 + num_updates) / (10 + num_updates)` throughout.
+#' @param num_updates `NULL`, or a whole number, 0 or more, that limits all decays to
+#'   `(1 + num_updates) / (10 + num_updates)`.
 #' @param dynamic_decay `TRUE` or `FALSE`: whether the decay grows with the
-#'   updates, from 0.1 to `average_decay`. After update s (the first is 0) from
-#'   `start_step` on it is at most `(1 + s) / (10 + s)`.
+#'   updates, from 0.1 to `average_decay`. If s counts the updates from `start_step` on, starting with
+#'   0, it is at most `(1 + s) / (10 + s)`.
 #' @inherit optimizer_swa return
 #' @inheritSection optimizer_swa Errors
 #' @references Arguments and arithmetic are those of `tfa.optimizers.MovingAverage` of
@@ -45,8 +45,8 @@ optimizer_moving_average <- function(optimizer, sequential_update = TRUE, averag
 
 #' The old name of optimizer_lookahead()
 #'
-#' The R package tfaddons calls [optimizer_lookahead()] so. Old scripts run; a message,
-#' once per session, gives the new name. Don't use it in new ones.
+#' The name of [optimizer_lookahead()] in the R package tfaddons. Old scripts can use it, and a
+#' message gives the new name once per session. Don't use it in new scripts.
 #'
 #' @param ... Arguments of [optimizer_lookahead()], with the same defaults.
 #' @inherit optimizer_swa return

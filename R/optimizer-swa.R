@@ -1,22 +1,22 @@
 #' Stochastic weight averaging
 #'
-#' An optimizer that trains with another one, the inner optimizer, and keeps the
-#' equal-weight average of the weights at regular moments of the training. The
-#' average often predicts better than the last weights, at little cost in training
+#' An optimizer that wraps another one, the inner optimizer, and averages the
+#' weights at regular moments of the training, all with equal weight. The
+#' average often predicts better than the last weights, and costs little training
 #' time.
 #'
-#' Updates are counted from 0. After update `start_averaging`, and then after every
-#' `average_period`-th, the weights are taken into the average (a *snapshot*); all
-#' snapshots count the same. Training itself goes on as with the inner optimizer
-#' alone: call [assign_average_vars()] when it is done, else the averages go unused.
+#' Updates are counted from 0. After update `start_averaging`, and then every
+#' `average_period` updates, the optimizer adds the weights to the average. This is called a
+#' *snapshot*, and all snapshots count the same. The inner optimizer trains as it would
+#' alone. When training is done, call [assign_average_vars()] to use the averages.
 #'
-#' It helps when the weights move around a good region: with a learning rate
-#' that is constant or cyclic and fairly high, in the second half or last quarter
-#' of the training. It does not help weights that have not got there, so
-#' don't start at 0 in a short training, nor weights that stand still, as with a
-#' learning rate that has decayed to almost nothing. One epoch has
+#' Averaging helps when the weights move around in a good region: in the second half or last quarter
+#' of a training whose learning rate is constant or cyclic and fairly high. It does not help if the
+#' weights have not reached that region, so don't start at 0 in a short training. Neither
+#' does it help if the weights hardly move, because the
+#' learning rate has decayed to almost nothing. One epoch has
 #' `ceiling(n / batch_size)` updates; to average the second half of 20 epochs, start
-#' after 10 times that.
+#' after 10 times that number.
 #'
 #' # With keras3 and keras
 #' ```r
@@ -33,26 +33,25 @@
 #' @param average_period Number of updates from one snapshot to the next: a whole
 #'   number, 1 or more. `1` averages the weights of all updates.
 #' @param name Name of the optimizer: a string.
-#' @param sequential_update `TRUE` or `FALSE`. It is there for scripts written for
-#'   TensorFlow Addons and changes nothing: the average is always taken after the update.
-#' @param clipnorm Largest norm (> 0) of each variable's gradient, which is scaled down to
-#'   it before the inner optimizer's step. `NULL`, the default, clips nothing; so with
-#'   `clipvalue` and `global_clipnorm`. It can't be given together with the latter.
-#' @param clipvalue Largest absolute value (> 0) of a gradient's elements.
-#' @param decay Decay (>= 0) of the inner learning rate per update: after n updates it
-#'   is the first one divided by `1 + decay * n`. `NULL`, the default, is no decay. It is for old
-#'   scripts, and a message, once per session, says so: give the inner optimizer a learning-rate
-#'   schedule instead.
-#' @param lr Learning rate (>= 0) to set on the inner optimizer. Deprecated, as a message, once
-#'   per session, says: give it to the inner optimizer as its `learning_rate`.
-#' @param global_clipnorm Largest norm (> 0) of all gradients together.
-#' @param check_finite `TRUE`, the default, or `FALSE`. `TRUE`: an update after which a
-#'   weight is not finite (`NaN` or infinite) moves no average, and one warning names the weight. So
-#'   an average outlives a training that diverges. `FALSE` leaves the check out.
-#' @returns A Python optimizer for the `compile()` of the R package keras3 or keras,
-#'   whichever the inner optimizer comes from (see [kerasoptimizers-package] for names). Its
+#' @param sequential_update `TRUE` or `FALSE`. It changes nothing, and is here for scripts from
+#'   TensorFlow Addons: the average is always taken after the update.
+#' @param clipnorm Largest norm of each variable's gradient: a number > 0, or `NULL`, the default, for no
+#'   limit. A larger gradient is scaled down before the inner optimizer's step. Give `clipnorm` or
+#'   `global_clipnorm`, not both.
+#' @param clipvalue Largest absolute value of a gradient's elements: a number > 0, or `NULL`.
+#' @param decay For old scripts; in new ones give the inner optimizer a learning-rate
+#'   schedule instead. A number, 0 or more, or `NULL`, the default, for no decay: after n updates the inner
+#'   learning rate is divided by `1 + decay * n`.
+#' @param lr Deprecated: give the inner optimizer its `learning_rate` instead. A number, 0 or more, that
+#'   becomes the inner learning rate, or `NULL`.
+#' @param global_clipnorm Largest norm of all gradients together: a number > 0, or `NULL`.
+#' @param check_finite `TRUE`, the default, or `FALSE`. With `TRUE` the average skips every update after
+#'   which a weight is not finite (`NaN` or infinite), and one warning names the weight. So
+#'   you still have a good average if the training diverges. `FALSE` turns the check off.
+#' @returns A Python optimizer for the `compile()` of the R package keras3 or keras, the same one as
+#'   the inner optimizer's (if that is given by its name, see [kerasoptimizers-package]). Its
 #'   `learning_rate` is that of the inner optimizer, so Keras's learning-rate
-#'   callbacks work on it.
+#'   callbacks work.
 #' @section Errors:
 #' An argument that is not as described stops with an error of class
 #' `kerasoptimizers_error` that names it.
@@ -62,7 +61,7 @@
 #'   `tfa.optimizers.SWA` of TensorFlow Addons.
 #' @family optimizers
 #' @seealso [assign_average_vars()] and [swap_weights()] to use the averages,
-#'   [print()][print.kerasoptimizers] and [plot()][plot.kerasoptimizers] to see when they are taken.
+#'   [print()][print.kerasoptimizers] and [plot()][plot.kerasoptimizers] to see the snapshots.
 #' @export
 #' @examplesIf Sys.getenv("RETICULATE_PYTHON") != "" && reticulate::py_module_available("keras")
 #' keras <- reticulate::import("keras")

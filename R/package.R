@@ -1,8 +1,8 @@
 #' kerasoptimizers: weight averaging optimizers for Keras
 #'
-#' Optimizers that average the weights of a model while it trains, and what goes with
-#' them. Each wraps another optimizer, the *inner optimizer*, and goes to `compile()` in its
-#' place.
+#' Optimizers for Keras that average the weights of a model during training. Each one wraps another
+#' optimizer, the *inner optimizer*, and takes its place in `compile()`. Callbacks, learning rates and
+#' functions for the averages complete them.
 #'
 #' | function | what it does |
 #' |---|---|
@@ -10,56 +10,59 @@
 #' | [optimizer_lookahead()] | every few fast steps, one slow step towards them |
 #' | [optimizer_ema()] | averages the weights so that recent ones count most |
 #' | [optimizer_lars()] | a learning rate for each layer, for large batches; averages nothing |
-#' | [callback_swa()] | averages the weights by epochs, whatever the optimizer |
+#' | [callback_swa()] | averages the weights by epochs, with any optimizer |
 #' | [callback_swap_averages()] | validates and predicts with the averages |
 #' | [callback_average_model_checkpoint()] | saves models that hold the averages |
 #' | [learning_rate_schedule_swa()] | learning rates that suit averaging |
 #' | [assign_average_vars()] | puts the averages into a model's weights |
 #' | [swap_weights()] | exchanges a model's weights and averages |
-#' | [update_batch_norm()] | recomputes batch-norm statistics for the weights a model has |
+#' | [update_batch_norm()] | recomputes batch-norm statistics for the weights of a model |
 #' | [shadow_copy()], [has_shadow_copy()] | create the averages before training |
+#' | [averaging_optimizer()] | finds the averaging optimizer of a model |
 #' | [print()][print.kerasoptimizers] and summary() | say how far an optimizer has come |
-#' | [as.data.frame()][as.data.frame.callback_swa] | what [callback_swa()] recorded |
-#' | [plot()][plot.kerasoptimizers] | draws learning rates and the moments of averaging |
-#' | [plot_averaging()] | draws metrics of weights and averages side by side |
-#' | [plot_loss_plane()] | draws the loss over the plane through three weight vectors |
+#' | [as.data.frame()][as.data.frame.callback_swa] | returns the record of [callback_swa()] |
+#' | [plot()][plot.kerasoptimizers] | shows learning rates and averaging moments |
+#' | [plot_averaging()] | shows metrics of weights and averages side by side |
+#' | [plot_loss_plane()] | shows the loss over the plane through three weight vectors |
 #' | [optimizer_moving_average()], [lookahead_mechanism()] | names of the R package tfaddons |
 #' | [install_kerasoptimizers()] | installs the Python packages |
 #'
 #' @section Which Keras:
 #' The package works with Keras 3 (R package keras3, or Python `keras`) and with
-#' Keras 2 (R package keras, or Python `tf_keras`). Which one is meant follows
-#' from the object given: an inner optimizer of Keras 2 makes an optimizer for
-#' Keras 2. An inner optimizer given by name, such as `"sgd"`, says nothing
-#' of the kind, and callbacks are given no such object; then the option
-#' `kerasoptimizers.keras` (`"keras3"` or `"keras"`) decides, else the environment
-#' variable `TF_USE_LEGACY_KERAS` (`1` or `true` mean Keras 2; the R package keras sets
-#' it), else it is Keras 3.
+#' Keras 2 (R package keras, or Python `tf_keras`). The object that you give to a function decides:
+#' with an inner optimizer of Keras 2 you get an optimizer for Keras 2. A name such as `"sgd"`,
+#' a callback or a number as learning rate decide nothing. For these the package asks, in this order:
+#'
+#' 1. the option `kerasoptimizers.keras`, which is `"keras3"` or `"keras"`;
+#' 2. which of the R packages keras3 and keras is attached, if only one is;
+#' 3. the environment variable `TF_USE_LEGACY_KERAS` (`1` or `true` mean Keras 2; the R package keras
+#'    sets it).
+#'
+#' Otherwise it is Keras 3.
 #'
 #' @section Python:
-#' Loading the package starts no Python; it starts when a function first needs
-#' it, as the reticulate package finds it (see [reticulate::use_python()]). With
-#' reticulate 1.41 or newer the package declares what it needs, so that reticulate
-#' can set Python up by itself. Loading it also makes models load that were
-#' saved with one of its optimizers.
+#' Loading the package does not start Python. The reticulate package starts it when a function first
+#' needs it (see [reticulate::use_python()]). With reticulate 1.41 or newer the package
+#' declares the Python packages that it needs, and reticulate can install them by itself. Once the package
+#' is loaded, Keras can load models that were saved with one of its optimizers.
+#'
+#' With reticulate older than 1.37, interrupting a training (Ctrl-C, Esc or the stop button) can crash
+#' R: these versions let R jump over Python's stack. Use a newer one if you interrupt trainings.
 #'
 #' @section Errors:
-#' A wrong argument stops with one line that names it, before anything is changed: a condition
-#' of class `kerasoptimizers_error`, and of class `kerasoptimizers_argument_error` too where R sees
-#' by itself that it is wrong. What only `fit()` finds out is an error of `fit()`. Where Python,
-#' Keras or a version is missing, the error says which, where it was looked for and the command
-#' that mends it.
+#' A wrong argument stops with one line that names it, before anything is changed. The condition has the
+#' class `kerasoptimizers_error`, and also `kerasoptimizers_argument_error` if R itself found the
+#' mistake. Mistakes that only show during training are errors of `fit()`. If Python, Keras or a version is
+#' missing, the error says where the package looked and which command helps.
 #'
 #' @section Options:
 #' * `kerasoptimizers.keras`: `"keras3"` or `"keras"`, see above.
-#' * `kerasoptimizers.ggplot2`: `FALSE` has pictures drawn with base graphics also where ggplot2 is
-#'   installed.
 #'
 #' @keywords internal
 "_PACKAGE"
 
 .onLoad <- function(libname, pkgname) {
-  # Loading reticulate takes most of a second: whoever needs it first waits for it.
+  # Loading reticulate takes most of a second, so it is loaded only when it is needed.
   if (isNamespaceLoaded("reticulate")) {
     prepare_reticulate()
   } else {
@@ -69,7 +72,7 @@
 
 prepare_reticulate <- function() {
   declare_python_packages()
-  # Keras finds the classes of a saved optimizer only once they are registered.
+  # Keras can only load a saved optimizer whose class is registered.
   on_python_load("keras", function() python_module("keras3"))
   on_python_load("tf_keras", function() python_module("keras"))
 }
@@ -79,8 +82,8 @@ modules <- c(keras3 = "kerasoptimizers.keras3", keras = "kerasoptimizers.tf_kera
 keras_modules <- c(keras3 = "keras", keras = "tf_keras")
 keras_names <- c(keras3 = "Keras 3", keras = "Keras 2")
 
-# What py_register_load_hook() does, which in reticulate 1.28 starts Python. A
-# hook that fails is silent: whoever loads Keras may need nothing of ours.
+# Like py_register_load_hook(), which in reticulate 1.28 starts Python. A hook that fails is
+# silent: the user, who only loads Keras, may not need this package.
 on_python_load <- function(module, hook) {
   quietly <- function(...) tryCatch(hook(), error = function(e) NULL)
   if (reticulate::py_available() &&
@@ -101,13 +104,25 @@ python_module <- function(generation, call = rlang::caller_env()) {
 }
 
 import_ours <- function(module) {
-  reticulate::import_from_path(
+  imported <- reticulate::import_from_path(
     module, path = system.file("python", package = "kerasoptimizers")
   )
+  make_known()
+  imported
 }
 
-# Calls a function or makes an object of a class of ours. Checked arguments come
-# first, so that a wrong one starts no Python.
+# Registers our classes again, because Keras forgets them when its custom objects are cleared. It
+# takes microseconds, so every function does it.
+make_known <- function() {
+  known <- reticulate::py_eval(
+    "lambda names: [m.register() for m in map(__import__('sys').modules.get, names) if m]"
+  )
+  known(as.list(unname(modules)))
+  invisible()
+}
+
+# Calls one of our Python functions or classes. The arguments are checked first, so that a wrong one
+# does not start Python.
 call_ours <- function(name, generation, arguments, call = rlang::caller_env()) {
   force(arguments)
   module <- python_module(generation, call)
@@ -116,7 +131,7 @@ call_ours <- function(name, generation, arguments, call = rlang::caller_env()) {
   call_python(do.call(module[[name]], arguments), call)
 }
 
-# A Python generator of batches: what a function returns until it returns NULL. As in
+# A Python generator of the batches that a function returns, until it returns NULL. As in
 # fit(), a list is inputs, then targets, then weights.
 as_generator <- function(next_batch) {
   as_tuple <- function() {
@@ -129,8 +144,8 @@ as_generator <- function(next_batch) {
   reticulate::import_builtins(convert = FALSE)$iter(as_tuple, NULL)
 }
 
-# Runs a Python call; what Python has to say about an argument comes as one line,
-# with the argument's name in R in place of that in Python.
+# Runs a Python call. Python's error about an argument becomes one line, with the argument's name in
+# R in place of its name in Python.
 call_python <- function(expr, call = rlang::caller_env(), rename = NULL) {
   tryCatch(expr, error = function(e) python_error(e, call, rename))
 }

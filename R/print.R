@@ -1,67 +1,146 @@
-# What optimizers, callbacks and schedules say of themselves. Methods go by the names of our Python
-# classes, which the R packages keras3 and keras leave alone.
+# print(), summary() and as.data.frame(). The methods are those of our Python classes, whose names the R
+# packages keras3 and keras do not change.
 
 #' Look at an optimizer
 #'
-#' `print()` says in a few lines what an optimizer of this package is and how far it has come;
-#' `summary()` adds how much memory it takes, and its parts can be used in programs.
+#' `print()` says in a few lines what an optimizer of this package is and how far it has come.
+#' `summary()` adds how much memory it takes, and returns all of it as a list for programs.
 #'
-#' Use them to see whether averaging has begun, and when the next snapshot is due. They change
-#' nothing and may be asked at any time, also before training and in the middle of it.
-#' They are for the optimizer itself: of a compiled model, that is `model$optimizer`.
+#' Use them to see whether averaging has begun, and when the next snapshot is due. You can call them at
+#' any time, before, during and after training; they change nothing. Give them the optimizer itself:
+#' `model$optimizer` of a compiled model. In mixed precision that is a `LossScaleOptimizer` of Keras;
+#' [averaging_optimizer()] finds the one inside.
 #'
-#' @param x,object An optimizer of this package, such as [optimizer_swa()] returns, or for
-#'   `print()` the result of `summary()`, a callback or a learning-rate schedule of this package.
-#' @param ... Not used.
+#' Callbacks and learning-rate schedules of this package have the same methods.
+#'
+#' @param x,object An optimizer of this package, such as [optimizer_swa()] returns, a callback or a
+#'   learning-rate schedule of this package. For `print()` and `as.data.frame()` also the result of
+#'   `summary()`.
+#' @param row.names,optional,... Not used.
 #' @returns `print()` returns `x`, invisibly. `summary()` returns a list of class
-#'   `kerasoptimizers_summary` with
+#'   `kerasoptimizers_summary`. For an optimizer it has
 #'   * `method`, `keras`, `name`: name of the method, `"Keras 3"` or `"Keras 2"`, name of the
 #'     optimizer;
 #'   * `settings`: a list of its arguments that are not `NULL`;
-#'   * `inner`: a list of the inner optimizer's `method` and of its `settings`, as far as they are
-#'     not the defaults;
-#'   * `learning_rate`: that of the next update, before `decay`, and `schedule`: the name of the
-#'     schedule it comes from, or `NULL`;
-#'   * `updates`: number of updates made;
-#'   * `built`, `has_average`, `swapped`: whether there is room for averages, whether there are any,
-#'     and whether they are in the model now, in the place of the weights;
+#'   * `inner`: a list with the inner optimizer's `method` and those of its `settings` that are
+#'     not the default;
+#'   * `learning_rate`: the rate of the next update, before `decay`, and `schedule`: the name of the
+#'     schedule that it comes from, or `NULL`;
+#'   * `updates`: number of updates so far;
+#'   * `built`, `has_average`, `swapped`: whether the variables for averages exist, whether they hold
+#'     an average, and whether the model shows the averages now, in place of the weights;
 #'   * `snapshots`: number of snapshots in the average; `NULL` for methods that take none;
 #'   * `refused`: number of times that the average did not move because a weight was not finite;
 #'   * `next_due`: number of the update, counted from 0, after which the average moves next;
 #'   * `memory`: bytes of the `weights` that are averaged, of the `averages` and of the variables
 #'     of the `inner` optimizer.
 #'
-#'   Of [optimizer_lars()], which averages nothing, what is about averages is `NULL`.
+#'   For [optimizer_lars()], which averages nothing, everything about averages is `NULL`. For a callback or
+#'   a schedule the list has `method` and `settings`, and for [callback_swa()] also `snapshots` and
+#'   `epochs`: the epochs of the latest `fit()` whose weights are in the average.
+#'
+#'   `as.data.frame()` of the summary of an optimizer has one row, with `NA` for `NULL`, so that
+#'   you can bind the rows of several optimizers. `inner` is the name of the inner optimizer's method there;
+#'   `memory` has a column for each part, and settings are left out.
 #' @section Errors:
-#' `summary()` of an optimizer of an R session that has ended is an error; `print()` says so.
+#' `summary()` of an object from an R session that has ended is an error; `print()` says so.
 #' @references Izmailov et al. (2018), *Averaging Weights Leads to Wider Optima and
-#'   Better Generalization*, <https://arxiv.org/abs/1803.05407>, for what a snapshot is.
+#'   Better Generalization*, <https://arxiv.org/abs/1803.05407>, explains snapshots.
 #' @family what is going on
 #' @name print.kerasoptimizers
 #' @examplesIf Sys.getenv("RETICULATE_PYTHON") != "" && reticulate::py_module_available("keras")
 #' optimizer <- optimizer_swa("sgd", start_averaging = 100)
 #' optimizer
 #' summary(optimizer)$next_due
+#' as.data.frame(summary(optimizer))
 NULL
 
 #' @rdname print.kerasoptimizers
-#' @method print kerasoptimizers.surface.Surface
+#' @method print kerasoptimizers.SlottedOptimizer
 #' @export
-print.kerasoptimizers.surface.Surface <- function(x, ...) {
+print.kerasoptimizers.SlottedOptimizer <- function(x, ...) {
   if (is_live_python(x)) print_facts(facts_of(x)) else print_dead(x)
   invisible(x)
 }
 
 #' @rdname print.kerasoptimizers
-#' @method summary kerasoptimizers.surface.Surface
+#' @method print kerasoptimizers.SWACallback
 #' @export
-summary.kerasoptimizers.surface.Surface <- function(object, ...) {
+print.kerasoptimizers.SWACallback <- function(x, ...) {
+  if (is_live_python(x)) print(summary(x)) else print_dead(x)
+  invisible(x)
+}
+
+#' @rdname print.kerasoptimizers
+#' @method print kerasoptimizers.SwapAverages
+#' @export
+print.kerasoptimizers.SwapAverages <- print.kerasoptimizers.SWACallback
+
+#' @rdname print.kerasoptimizers
+#' @method print kerasoptimizers.AverageModelCheckpoint
+#' @export
+print.kerasoptimizers.AverageModelCheckpoint <- print.kerasoptimizers.SWACallback
+
+#' @rdname print.kerasoptimizers
+#' @method print kerasoptimizers.SWALearningRate
+#' @export
+print.kerasoptimizers.SWALearningRate <- print.kerasoptimizers.SWACallback
+
+#' @rdname print.kerasoptimizers
+#' @method summary kerasoptimizers.SlottedOptimizer
+#' @export
+summary.kerasoptimizers.SlottedOptimizer <- function(object, ...) {
   structure(facts_of(live(object, "optimizer")), class = "kerasoptimizers_summary")
+}
+
+#' @rdname print.kerasoptimizers
+#' @method summary kerasoptimizers.SWACallback
+#' @export
+summary.kerasoptimizers.SWACallback <- function(object, ...) {
+  live(object, "callback")
+  summarize(object, c("start_epoch", "lr_schedule", "swa_lr", "swa_lr2", "swa_freq"),
+            snapshots = object$snapshots, epochs = taken_epochs(object))
+}
+
+#' @rdname print.kerasoptimizers
+#' @method summary kerasoptimizers.SwapAverages
+#' @export
+summary.kerasoptimizers.SwapAverages <- function(object, ...) {
+  summarize(live(object, "callback"), "weights_too")
+}
+
+#' @rdname print.kerasoptimizers
+#' @method summary kerasoptimizers.AverageModelCheckpoint
+#' @export
+summary.kerasoptimizers.AverageModelCheckpoint <- function(object, ...) {
+  summarize(live(object, "callback"), c("update_weights", "filepath", "monitor", "save_best_only",
+                                        "save_weights_only", "save_freq"))
+}
+
+#' @rdname print.kerasoptimizers
+#' @method summary kerasoptimizers.SWALearningRate
+#' @export
+summary.kerasoptimizers.SWALearningRate <- function(object, ...) {
+  summarize(live(object, "schedule"), setdiff(names(formals(learning_rate_schedule_swa)), "name"))
+}
+
+# A callback or schedule, with those of its attributes that are not NULL.
+summarize <- function(x, settings, ...) {
+  settings <- sapply(settings, function(name) x[[name]], simplify = FALSE)
+  structure(list(method = class_name(class(x)[[1]]),
+                 settings = Filter(Negate(is.null), settings), ...),
+            class = "kerasoptimizers_summary")
 }
 
 #' @rdname print.kerasoptimizers
 #' @export
 print.kerasoptimizers_summary <- function(x, ...) {
+  if (!is_of_optimizer(x)) {
+    print_title(x$method)
+    print_line("Settings", format_settings(x$settings))
+    if (!is.null(x$snapshots)) print_line("Snapshots", format_snapshots(x$snapshots, x$epochs))
+    return(invisible(x))
+  }
   print_facts(x)
   sizes <- x$memory
   if (!is.null(sizes) && x$built) {
@@ -74,72 +153,59 @@ print.kerasoptimizers_summary <- function(x, ...) {
   invisible(x)
 }
 
-#' @rdname print.kerasoptimizers
-#' @method print kerasoptimizers.swa_callback.SWACallback
-#' @export
-print.kerasoptimizers.swa_callback.SWACallback <- function(x, ...) {
-  settings <- c("start_epoch", "lr_schedule", "swa_lr", "swa_lr2", "swa_freq")
-  if (!print_settings(x, settings)) return(invisible(x))
-  epochs <- taken_epochs(x)
-  print_line("Snapshots", paste0(x$snapshots, if (length(epochs) > 0) {
-    sprintf(", in the latest fit() of epoch%s %s", if (length(epochs) > 1) "s" else "",
-            format_epochs(epochs))
-  }))
-  invisible(x)
-}
+is_of_optimizer <- function(summary) !is.null(summary$keras)
 
 #' @rdname print.kerasoptimizers
-#' @method print kerasoptimizers.swap_averages.SwapAverages
 #' @export
-print.kerasoptimizers.swap_averages.SwapAverages <- function(x, ...) {
-  print_settings(x, "weights_too")
-  invisible(x)
+as.data.frame.kerasoptimizers_summary <- function(x, row.names = NULL, optional = FALSE, ...) {
+  if (!is_of_optimizer(x)) {
+    abort_argument(sprintf("`x` must be the summary of an optimizer, not of %s.", x$method),
+                   rlang::current_env())
+  }
+  or_na <- function(value, missing) if (is.null(value)) missing else value
+  memory <- or_na(x$memory, c(weights = NA_real_, averages = NA_real_, inner = NA_real_))
+  data.frame(
+    method = x$method, keras = x$keras, name = x$name,
+    inner = or_na(x$inner$method, NA_character_),
+    learning_rate = or_na(x$learning_rate, NA_real_),
+    schedule = or_na(x$schedule, NA_character_),
+    updates = x$updates,
+    built = or_na(x$built, NA), has_average = or_na(x$has_average, NA),
+    swapped = or_na(x$swapped, NA),
+    snapshots = or_na(x$snapshots, NA_integer_), refused = or_na(x$refused, NA_integer_),
+    next_due = or_na(x$next_due, NA_integer_),
+    memory_weights = memory[["weights"]], memory_averages = memory[["averages"]],
+    memory_inner = memory[["inner"]]
+  )
 }
 
-#' @rdname print.kerasoptimizers
-#' @method print kerasoptimizers.swap_averages.AverageModelCheckpoint
-#' @export
-print.kerasoptimizers.swap_averages.AverageModelCheckpoint <- function(x, ...) {
-  print_settings(x, c("update_weights", "filepath", "monitor", "save_best_only",
-                      "save_weights_only", "save_freq"))
-  invisible(x)
-}
-
-#' @rdname print.kerasoptimizers
-#' @method print kerasoptimizers.schedules.SWALearningRate
-#' @export
-print.kerasoptimizers.schedules.SWALearningRate <- function(x, ...) {
-  print_settings(x, setdiff(names(formals(learning_rate_schedule_swa)), "name"))
-  invisible(x)
-}
-
-#' What callback_swa() recorded
+#' The record of callback_swa()
 #'
-#' A table of the latest `fit()` with a [callback_swa()]: the learning rates that it set and the
+#' Returns a table of the latest `fit()` with a [callback_swa()]: the learning rates that it set and the
 #' snapshots that it took.
 #'
-#' Use it to check a schedule, or to draw it. Losses and metrics are in the history that `fit()`
-#' returns.
+#' Use it to check a learning-rate schedule; [`plot()`][plot.kerasoptimizers] of the callback shows
+#' the same as a picture. Losses and metrics are in the history that `fit()` returns.
 #'
 #' @param x A callback, as [callback_swa()] returns it, after `fit()`.
-#' @param row.names,optional,... As in [as.data.frame()]; not used.
+#' @param row.names,optional,... Not used.
 #' @returns A data frame with one row for each epoch, or with `lr_schedule = "cyclic"` for each
 #'   batch, and the columns
 #'   * `epoch`: number of the epoch, counted from 1;
-#'   * `batch`: number of the batch in the epoch, counted from 1; `NA` in rows of epochs;
-#'   * `learning_rate`: what was set; `NA` with `lr_schedule = "manual"`, and 0 where the epoch was
-#'     a forward pass for batch norm;
-#'   * `snapshot`: whether the weights entered the average then, that is, at the end of the epoch;
-#'   * `snapshots`: how many the average held after that.
+#'   * `batch`: number of the batch in the epoch, counted from 1; `NA` if rows are epochs;
+#'   * `learning_rate`: the rate that the callback set; `NA` with `lr_schedule = "manual"`, and 0 if
+#'     the epoch was a forward pass for batch norm;
+#'   * `snapshot`: whether the weights entered the average at the end of this row;
+#'   * `snapshots`: number of snapshots in the average after this row.
 #'
-#'   Before any training it has no rows. Where training broke off, rows of the last
-#'   epoch are those of the batches that were begun.
+#'   Before any training it has no rows. If training stopped in the middle of an epoch, the rows of that
+#'   epoch are those of its batches up to there.
 #' @section Errors:
-#' It is an error if the callback is one of an R session that has ended.
+#' The function stops if the callback is from an R session that has ended.
 #' @references Izmailov et al. (2018), *Averaging Weights Leads to Wider Optima and
 #'   Better Generalization*, <https://arxiv.org/abs/1803.05407>.
 #' @family what is going on
-#' @method as.data.frame kerasoptimizers.swa_callback.SWACallback
+#' @method as.data.frame kerasoptimizers.SWACallback
 #' @name as.data.frame.callback_swa
 #' @export
 #' @examplesIf Sys.getenv("RETICULATE_PYTHON") != "" && reticulate::py_module_available("keras")
@@ -151,8 +217,7 @@ print.kerasoptimizers.schedules.SWALearningRate <- function(x, ...) {
 #' swa <- callback_swa(start_epoch = 5, lr_schedule = "constant")
 #' model$fit(x, y, epochs = 8L, verbose = 0L, callbacks = list(swa))
 #' as.data.frame(swa)
-as.data.frame.kerasoptimizers.swa_callback.SWACallback <- function(x, row.names = NULL,
-                                                                   optional = FALSE, ...) {
+as.data.frame.kerasoptimizers.SWACallback <- function(x, row.names = NULL, optional = FALSE, ...) {
   live(x, "callback")
   # One line for each epoch: its number, how many rates there were at its end, and how many
   # snapshots before.
@@ -166,7 +231,7 @@ as.data.frame.kerasoptimizers.swa_callback.SWACallback <- function(x, row.names 
   rows <- data.frame(
     epoch = as.integer(rep(epochs[1, ], each)),
     batch = if (identical(x$lr_schedule, "cyclic")) sequence(each) else rep(NA_integer_, sum(each)),
-    # None where the schedule is manual.
+    # A manual schedule has no rates.
     learning_rate = c(rates[seq_len(sum(counts))], rep(NA_real_, sum(each) - sum(counts))),
     snapshot = seq_len(sum(each)) %in% last[after > epochs[3, ]]
   )
@@ -190,7 +255,7 @@ taken_epochs <- function(callback) {
 }
 
 facts_of <- function(optimizer) {
-  facts <- import_ours("kerasoptimizers.describe")$facts(optimizer)
+  facts <- import_ours("kerasoptimizers.facts")$facts(optimizer)
   names(facts)[names(facts) == "bytes"] <- "memory"
   facts$memory <- if (!is.null(facts$memory)) unlist(facts$memory)
   c(facts["method"], list(keras = keras_names[[optimizer_generation(optimizer)]]),
@@ -199,7 +264,7 @@ facts_of <- function(optimizer) {
 
 live <- function(x, what, call = rlang::caller_env()) {
   if (!is_live_python(x)) {
-    refuse(rlang::caller_arg(x), paste("a live", what), describe(x), call)
+    refuse(rlang::caller_arg(x), paste("a live", what), x, call)
   }
   x
 }
@@ -225,18 +290,6 @@ print_facts <- function(facts) {
   print_line("Next due", format_next(facts))
   if (!facts$built) print_line("Averages", "none yet: training creates them")
   if (facts$swapped) print_line("Swapped", "the model holds the averages now")
-}
-
-# The attributes of a callback or schedule that are not NULL; FALSE where it is dead.
-print_settings <- function(x, names) {
-  if (!is_live_python(x)) {
-    print_dead(x)
-    return(FALSE)
-  }
-  print_title(class_name(class(x)[[1]]))
-  settings <- sapply(names, function(name) x[[name]], simplify = FALSE)
-  print_line("Settings", format_settings(Filter(Negate(is.null), settings)))
-  TRUE
 }
 
 print_title <- function(...) {
@@ -295,6 +348,12 @@ format_count <- function(x) format(x, scientific = FALSE, trim = TRUE)
 
 format_bytes <- function(x) {
   format(structure(x, class = "object_size"), units = "auto", standard = "SI")
+}
+
+format_snapshots <- function(snapshots, epochs) {
+  if (length(epochs) == 0) return(format_count(snapshots))
+  sprintf("%s, in the latest fit() of epoch%s %s", format_count(snapshots),
+          if (length(epochs) > 1) "s" else "", format_epochs(epochs))
 }
 
 # 3, 4, 5, 7 as "3 to 5, 7".
