@@ -1,10 +1,10 @@
-"""Record the files of this folder afresh from the original implementations.
+"""Record the files of this folder afresh from the original implementations on TensorFlow.
 
 In an environment of its own, with Python 3.9 to 3.11:
 
     pip install tensorflow-cpu==2.15.1 tensorflow-addons==0.23.0 keras-swa==0.1.7
     pip install --no-deps tf-models-official==2.15.0
-    python record.py             # rewrites every file of this folder
+    python record.py             # rewrites the files
     python record.py --check     # only says how far the recorded numbers are from those
 
 The cases (settings, initial values, gradients) stay as they are in the files.
@@ -52,8 +52,7 @@ def run(case):
         arguments = [inner(**case["inner"]["config"])]
     optimizer = ORIGINALS[case["optimizer"]](*arguments, **case["config"])
     variables = [
-        tf.Variable(np.array(value, "float32"), name=name)
-        for name, value in zip(case["names"], case["initial"])
+        tf.Variable(np.array(value, "float32"), name=name) for name, value in zip(case["names"], case["initial"])
     ]
     if case["optimizer"] == "ExponentialMovingAverage":
         # It asks a model for its variables.
@@ -70,9 +69,7 @@ def run(case):
 def run_callback(case):
     """Weights after every epoch and at the end, and the learning rates, of a case of SWACallback."""
     x, y = np.array(case["x"], "float32"), np.array(case["y"], "float32")
-    model = tf.keras.Sequential(
-        [tf.keras.layers.Dense(3, "tanh", input_shape=x.shape[1:]), tf.keras.layers.Dense(1)]
-    )
+    model = tf.keras.Sequential([tf.keras.layers.Dense(3, "tanh", input_shape=x.shape[1:]), tf.keras.layers.Dense(1)])
     model.set_weights([np.array(value, "float32") for value in case["initial"]])
     model.compile(tf.keras.optimizers.SGD(case["learning_rate"]), "mse")
     weights = []
@@ -114,6 +111,8 @@ def distance(old, new):
 def main():
     for path in sorted(FOLDER.glob("*.json")):
         recording = json.loads(path.read_text())
+        if "tensorflow" not in recording:
+            continue
         largest = 0.0
         for case in recording["cases"]:
             fresh = record(case)

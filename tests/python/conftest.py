@@ -30,7 +30,13 @@ def pytest_report_header():
 
 
 def pytest_collection_modifyitems(items):
-    """Skip everything for the reason in KERASOPTIMIZERS_TEST_SKIP, so that it is counted."""
+    """Mark the tests of Keras 2; skip everything for the reason in KERASOPTIMIZERS_TEST_SKIP, so that it is counted."""
     reason = os.environ.get("KERASOPTIMIZERS_TEST_SKIP")
-    for item in items if reason else []:
-        item.add_marker(pytest.mark.skip(reason=reason))
+    for item in items:
+        parameters = item.callspec.params.values() if hasattr(item, "callspec") else ()
+        if item.path.stem.endswith("tf_keras") or any(isinstance(p, str) and p == "tf_keras" for p in parameters):
+            item.add_marker("keras2")
+        if reason:
+            item.add_marker(pytest.mark.skip(reason=reason))
+        elif item.get_closest_marker("once") and os.environ["KERAS_BACKEND"] != "tensorflow":
+            item.add_marker(pytest.mark.skip(reason="runs on TensorFlow, once"))

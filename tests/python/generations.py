@@ -3,6 +3,7 @@
 import importlib
 
 import keras
+import numpy as np
 import pytest
 
 GENERATIONS = ["keras3", "tf_keras"]
@@ -23,3 +24,43 @@ class Generation:
 
     def __getattr__(self, name):
         return getattr(self._ours, name)
+
+    def averaging(self, inner, rule, **settings):
+        """An optimizer for a rule that has no class."""
+        module = importlib.import_module(f"kerasoptimizers.{self.name}.optimizer")
+        return module.AveragingOptimizer(inner, rule, type(rule).__name__, settings, {})
+
+    def variables(self, values, dtype="float32"):
+        """Trainable variables that belong to no model."""
+        if self.name == "keras3":
+            return [keras.Variable(np.array(value), dtype=dtype) for value in values]
+        tf = importlib.import_module("tensorflow")
+        return [tf.Variable(tf.cast(np.array(value), dtype)) for value in values]
+
+    def apply(self, optimizer, gradients, variables):
+        """One update."""
+        if self.name == "keras3":
+            optimizer.apply([keras.ops.convert_to_tensor(g, v.dtype) for g, v in zip(gradients, variables)], variables)
+        else:
+            tf = importlib.import_module("tensorflow")
+            optimizer.apply_gradients([(tf.cast(g, v.dtype), v) for g, v in zip(gradients, variables)])
+
+    def model_with_gradients(self, initial):
+        """A model with these weights whose gradients are the rows of its input, and its function for the loss."""
+
+        ops = keras.ops if self.name == "keras3" else self.keras.backend
+        constant = self.keras.initializers.Constant
+
+        class Weights(self.keras.layers.Layer):
+            def build(self, input_shape):
+                self.parts = [
+                    self.add_weight(name=f"w{i}", shape=np.shape(value), initializer=constant(np.array(value)))
+                    for i, value in enumerate(initial)
+                ]
+
+            def call(self, rows):
+                flat = ops.concatenate([ops.reshape(w, (-1,)) for w in self.parts], axis=0)
+                return ops.sum(rows * flat, axis=-1, keepdims=True)
+
+        size = sum(np.size(value) for value in initial)
+        return self.keras.Sequential([self.keras.Input((size,)), Weights()]), lambda y, out: out

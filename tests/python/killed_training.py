@@ -19,9 +19,7 @@ def data():
 def compiled_model(generation):
     keras = generation.keras
     keras.utils.set_random_seed(0)
-    model = keras.Sequential(
-        [keras.Input((4,)), keras.layers.Dense(64, activation="tanh"), keras.layers.Dense(1)]
-    )
+    model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(64, activation="tanh"), keras.layers.Dense(1)])
     optimizer = generation.ExponentialMovingAverage(keras.optimizers.SGD(0.05), average_decay=0.9)
     model.compile(optimizer, "mse")
     return model
@@ -48,8 +46,7 @@ def checkpoints(generation, folder):
         for name, save_freq in (("last", 3), ("epoch-{epoch}", "epoch")):
             settings = {"save_freq": save_freq, "save_weights_only": ending == ".weights.h5"}
             weights, averages = (
-                str(pathlib.Path(folder, f"{kind}-{name}{ending}"))
-                for kind in ("weights", "averages")
+                str(pathlib.Path(folder, f"{kind}-{name}{ending}")) for kind in ("weights", "averages")
             )
             callbacks += [
                 generation.keras.callbacks.ModelCheckpoint(weights, **settings),

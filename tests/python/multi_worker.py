@@ -98,7 +98,7 @@ def loop(model, strategy, epochs):
         with tf.GradientTape() as tape:
             loss = tf.reduce_sum(tf.square(model(x, training=True) - y)) / 16.0
         variables = model.trainable_variables
-        grads = tape.gradient(loss, [model.optimizer._native(v) for v in variables])
+        grads = tape.gradient(loss, [model.optimizer.backend.native(v) for v in variables])
         model.optimizer.apply_gradients(zip(grads, variables))
 
     @tf.function
@@ -116,14 +116,14 @@ def loop(model, strategy, epochs):
 
 def copies(optimizer, variable):
     """The values of a variable on the replicas of this process."""
-    native = optimizer._native(variable)
+    native = optimizer.backend.native(variable)
     return [copy.numpy() for copy in getattr(native, "values", [native])]
 
 
 def state(model):
     """Values of all weights and averages on each replica of this process."""
     optimizer = model.optimizer
-    averages = getattr(optimizer, "_averages", [])
+    averages = getattr(getattr(optimizer, "averages", None), "average", [])
     variables = list(model.trainable_variables) + list(averages)
     return {f"{i}": copies(optimizer, v) for i, v in enumerate(variables)}
 

@@ -9,27 +9,33 @@ import pytest
 PARITY = pathlib.Path(__file__).parents[1] / "parity"
 
 
-def cases(*files):
+def recording(file):
+    """All that a file holds."""
+    return json.loads((PARITY / f"{file}.json").read_text())
+
+
+def cases(*files, where=lambda case: True):
     """The recorded cases of averaging optimizers, as parameters of a test."""
     return [
         pytest.param(case, id=f"{file}-{i}")
         for file in files
-        for i, case in enumerate(json.loads((PARITY / f"{file}.json").read_text())["cases"])
+        for i, case in enumerate(recording(file)["cases"])
+        if where(case)
     ]
 
 
-def assert_equal(actual, recorded, what):
+def assert_equal(actual, recorded, what, tolerance=1e-6):
     # Relative to the largest element: both sides are rounded to float32 at every step.
     recorded = np.array(recorded)
     error = np.max(np.abs(actual - recorded)) / np.max(np.abs(recorded))
-    assert error < 1e-6, f"{what}: off by {error:.2g} of the largest element"
+    assert error < tolerance, f"{what}: off by {error:.2g} of the largest element"
 
 
 def assert_every_step_equals(case, optimizer, variables, apply):
     """Run `apply(gradients)` for each recorded step, and compare variables and slots after it."""
     # Before SWA's first snapshot its slot has no meaning.
     first = case["config"].get("start_averaging", 0)
-    from_zero = _ZeroStart(case)
+    from_zero = ZeroStart(case)
     for step, (gradients, recorded) in enumerate(zip(case["gradients"], case["after_step"])):
         apply([np.array(gradient, "float32") for gradient in gradients])
         for i, variable in enumerate(variables):
@@ -40,7 +46,7 @@ def assert_every_step_equals(case, optimizer, variables, apply):
                 assert_equal(slot, recorded[case["slot"]][i], f"{where}, {case['slot']}")
 
 
-class _ZeroStart:
+class ZeroStart:
     """The Model Garden's averages start at zero, ours as a copy of the weights.
 
     Ours minus theirs is the starting weights times the product of the decays.

@@ -12,11 +12,12 @@ from kerasoptimizers import (
     averaging_optimizer,
 )
 
+pytestmark = pytest.mark.oldest_keras
+
 BACKEND = keras.backend.backend()
 each_method = pytest.mark.parametrize(
     "method",
-    [SWA, Lookahead]
-    + [pytest.param(m, marks=pytest.mark.long) for m in (ExponentialMovingAverage, MovingAverage)],
+    [SWA, Lookahead] + [pytest.param(m, marks=pytest.mark.long) for m in (ExponentialMovingAverage, MovingAverage)],
 )
 needs_multi_optimizer = pytest.mark.skipif(
     not hasattr(keras.optimizers, "MultiOptimizer"), reason="this Keras has no MultiOptimizer"
@@ -103,9 +104,7 @@ INNER = {
     "weight_decay": lambda **c: sgd(weight_decay=0.1, **c),
     "excluded from weight_decay": adamw,
     "use_ema": lambda **c: sgd(use_ema=True, ema_momentum=0.8, **c),
-    "ema_overwrite_frequency": lambda **c: sgd(
-        use_ema=True, ema_momentum=0.8, ema_overwrite_frequency=5, **c
-    ),
+    "ema_overwrite_frequency": lambda **c: sgd(use_ema=True, ema_momentum=0.8, ema_overwrite_frequency=5, **c),
     "loss_scale_factor": lambda **c: sgd(loss_scale_factor=1024.0, **c),
 }
 
@@ -114,9 +113,7 @@ INNER = {
 @pytest.mark.parametrize("setting", INNER)
 def test_settings_of_the_inner_optimizer_keep_working(setting, steps):
     plain, path = train(INNER[setting](gradient_accumulation_steps=steps))
-    averaged, averaged_path = train(
-        SWA(INNER[setting](gradient_accumulation_steps=steps), average_period=2)
-    )
+    averaged, averaged_path = train(SWA(INNER[setting](gradient_accumulation_steps=steps), average_period=2))
     for actual, expected in zip(averaged_path, path, strict=True):
         assert_same(actual, expected)
     # At the end of fit() an inner `use_ema` puts its own averages into the model.
@@ -149,9 +146,7 @@ def test_accumulated_gradients_are_one_update(method):
     assert int(accumulated.optimizer.iterations) == int(whole.optimizer.iterations) == 12
     assert_close(path[-1], weights(whole))
     variables = accumulated.trainable_variables, whole.trainable_variables
-    assert_close(
-        averages(accumulated.optimizer, variables[0]), averages(whole.optimizer, variables[1])
-    )
+    assert_close(averages(accumulated.optimizer, variables[0]), averages(whole.optimizer, variables[1]))
 
 
 @each_method
@@ -183,9 +178,7 @@ def test_both_clip_where_both_are_asked_to():
 
 def test_an_inner_average_and_ours_stand_side_by_side():
     model, path = train(
-        ExponentialMovingAverage(
-            sgd(use_ema=True, ema_momentum=0.8), average_decay=0.8, dynamic_decay=False
-        )
+        ExponentialMovingAverage(sgd(use_ema=True, ema_momentum=0.8), average_decay=0.8, dynamic_decay=False)
     )
     variables = model.trainable_variables
     ours = averages(model.optimizer, variables)
@@ -202,17 +195,29 @@ def test_an_inner_average_and_ours_stand_side_by_side():
 
 
 def test_accumulation_is_the_inner_optimizers():
-    with pytest.raises(
-        TypeError, match="no argument `gradient_accumulation_steps`.* inner optimizer"
-    ):
+    with pytest.raises(TypeError, match="no argument `gradient_accumulation_steps`.* inner optimizer"):
         SWA(sgd(), gradient_accumulation_steps=4)
+    optimizer = SWA(sgd())
+    with pytest.raises(ValueError, match="`gradient_accumulation_steps` must be set on the inner optimizer"):
+        optimizer.gradient_accumulation_steps = 4
+
+
+@each_method
+def test_variables_are_excluded_from_the_inner_weight_decay(method):
+    models = []
+    for excluded_first in (True, False):
+        inner = keras.optimizers.AdamW(0.01, weight_decay=0.5)
+        optimizer = method(inner)
+        (inner if excluded_first else optimizer).exclude_from_weight_decay(var_names=["bias"])
+        models.append(train(optimizer)[0])
+    plain, _ = train(method(keras.optimizers.AdamW(0.01, weight_decay=0.5)))
+    assert_same(weights(models[0]), weights(models[1]))
+    assert not np.allclose(weights(models[0])[1], weights(plain)[1])
 
 
 @pytest.mark.parametrize("steps", [None, 3])
 def test_nested_methods_count_the_same_updates(steps):
-    optimizer = Lookahead(
-        SWA(sgd(gradient_accumulation_steps=steps), average_period=2), sync_period=4
-    )
+    optimizer = Lookahead(SWA(sgd(gradient_accumulation_steps=steps), average_period=2), sync_period=4)
     model, path = train(optimizer)
     alone, alone_path = train(Lookahead(sgd(gradient_accumulation_steps=steps), sync_period=4))
     for actual, expected in zip(path, alone_path, strict=True):
@@ -301,15 +306,11 @@ def test_one_of_ours_in_a_multi_optimizer(tmp_path):
     assert_close(weights(model), before[:2] + expected)
     ours.swap_weights()
     assert_same(weights(model), before)
-    with pytest.raises(
-        ValueError, match="`var_list` must hold variables this optimizer was built for"
-    ):
+    with pytest.raises(ValueError, match="`var_list` must hold variables this optimizer was built for"):
         ours.assign_average_vars(model.trainable_variables)
     ours.assign_average_vars(variables)
     assert_close(weights(model), before[:2] + expected)
-    with pytest.raises(
-        ValueError, match="averaging optimizer such as SWA, not with MultiOptimizer"
-    ):
+    with pytest.raises(ValueError, match="averaging optimizer such as SWA, not with MultiOptimizer"):
         averaging_optimizer(model)
 
 

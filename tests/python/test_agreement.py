@@ -6,12 +6,10 @@ import pathlib
 import subprocess
 import sys
 
-import keras
 import numpy as np
 import pytest
 
-if keras.backend.backend() != "tensorflow":
-    pytest.skip("compares the backends once, started on TensorFlow", allow_module_level=True)
+pytestmark = pytest.mark.once
 
 UPDATES = 200
 SLOTS = {"SWA": "average", "Lookahead": "slow", "LARS": "momentum"}

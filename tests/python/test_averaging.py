@@ -8,13 +8,14 @@ import keras
 import numpy as np
 import pytest
 
+from generations import GENERATIONS, Generation
 from kerasoptimizers import (
     SWA,
     ExponentialMovingAverage,
     Lookahead,
     MovingAverage,
     averaging_optimizer,
-    moving,
+    backends,
 )
 
 METHODS = [SWA, Lookahead, ExponentialMovingAverage, MovingAverage]
@@ -141,7 +142,7 @@ def test_lookahead_follows_the_paper():
 @each_method
 def test_compiled_and_eager_training_agree(method, large, monkeypatch):
     # On TensorFlow large averages are moved in another way than small ones.
-    monkeypatch.setattr(moving, "_is_large", lambda average: large)
+    monkeypatch.setattr(backends, "is_large", lambda average: large)
     compiled, _ = train(method(sgd()))
     eager, _ = train(method(sgd()), run_eagerly=True)
     assert_close(weights(compiled), weights(eager), 1e-5)
@@ -310,7 +311,7 @@ def test_clipping_a_sparse_gradient_is_clipping_the_dense_one(clip):
 def test_before_the_first_snapshot_there_is_no_average(action):
     model, path = train(SWA(sgd(), start_averaging=100))
     arguments = [model.trainable_variables] if action == "assign_average_vars" else []
-    with pytest.raises(ValueError, match=f"{action}.. needs an average.*24 updates.*number 100"):
+    with pytest.raises(ValueError, match=f"{action}.. needs an average.*24 updates.*after update 100"):
         getattr(model.optimizer, action)(*arguments)
     assert_same(weights(model), path[-1])
     assert not model.optimizer.has_average
@@ -370,6 +371,7 @@ def test_training_goes_on_after_averages_were_moved(action):
             model.optimizer.assign_average_vars(model.trainable_variables)
         else:
             model.optimizer.swap_weights()
+            model.optimizer.swap_weights()
         model.fit(*data(), epochs=1, verbose=0)
     assert model.optimizer.snapshots == 12 + 3
 
@@ -399,7 +401,7 @@ def test_get_slot_finds_averages_and_inner_slots():
 def test_averaging_optimizer_looks_through_loss_scaling():
     inner = SWA(sgd())
     model = compiled_model(keras.optimizers.LossScaleOptimizer(inner))
-    assert averaging_optimizer(model) is inner
+    assert averaging_optimizer(model) is averaging_optimizer(model.optimizer) is inner
     with pytest.raises(ValueError, match="`model` must be compiled with an averaging optimizer"):
         averaging_optimizer(compiled_model("sgd"))
 
@@ -442,14 +444,21 @@ def test_a_saved_model_goes_on_training_where_it_was(method, tmp_path):
     assert_same(averages(loaded), averages(model))
 
 
-def test_an_hdf5_file_loads_with_a_fresh_optimizer(tmp_path):
-    # Keras 3 builds the optimizer of such a file for no variables, and so can't restore any.
-    model, _ = train(SWA(sgd()))
+@each_method
+def test_a_whole_model_in_an_hdf5_file_goes_on_where_it_was(method, tmp_path):
+    # Keras 3 builds the optimizer of such a file for no variables.
+    model, _ = train(method(sgd()))
     model.save(tmp_path / "model.h5")
     loaded = keras.models.load_model(tmp_path / "model.h5")
     assert_same(weights(loaded), weights(model))
-    loaded.fit(*data(), epochs=1, verbose=0)
-    assert loaded.optimizer.snapshots == 1
+    built = keras.models.load_model(tmp_path / "model.h5")
+    built.optimizer.shadow_copy(built)
+    assert_same(averages(built), averages(model))
+    for m in (model, loaded):
+        m.fit(*data(), batch_size=8, epochs=2, verbose=0, shuffle=False)
+    assert_same(weights(loaded), weights(model))
+    assert_same(averages(loaded), averages(model))
+    assert int(loaded.optimizer.iterations) == int(model.optimizer.iterations) == 24 + 16
 
 
 def test_a_file_holds_each_variable_once(tmp_path):
@@ -587,6 +596,86 @@ def test_num_updates_limits_the_decay():
     assert MovingAverage.from_config(limited.optimizer.get_config()).num_updates == 5
 
 
+@pytest.mark.parametrize("generation", GENERATIONS)
+@pytest.mark.parametrize("method", ["ExponentialMovingAverage", "MovingAverage"])
+@pytest.mark.parametrize("decay", [0.9999, 0.9999999, 0.99999999, 1 - 1e-12])
+def test_a_decay_that_float32_would_round_to_one_moves_the_average(generation, method, decay):
+    generation = Generation(generation)
+    inner = generation.keras.optimizers.SGD(1.0)
+    optimizer = getattr(generation, method)(inner, average_decay=decay, dynamic_decay=False)
+    variables = generation.variables([np.zeros(3), np.zeros((200, 100))])
+    expected, weight = 0.0, 0.0
+    for _ in range(3):
+        generation.apply(optimizer, [-np.ones(3), -np.ones((200, 100))], variables)
+        weight += 1.0
+        expected += (1 - decay) * (weight - expected)
+    for variable in variables:
+        average = optimizer.get_slot(variable, "average").numpy()
+        np.testing.assert_allclose(average, np.full(average.shape, expected), rtol=2e-3)
+
+
+@pytest.mark.parametrize("generation", GENERATIONS)
+@each_method
+def test_averages_of_float64_weights_are_computed_in_float64(generation, method):
+    generation = Generation(generation)
+    if BACKEND == "jax":
+        pytest.skip("JAX has float64 only where it is switched on for the whole process")
+    ours = getattr(generation, method.__name__)
+    settings = {"SWA": {"average_period": 1}, "Lookahead": {"sync_period": 1, "slow_step_size": 0.1}}
+    decays = {"average_decay": 0.9, "dynamic_decay": True}
+    optimizer = ours(generation.keras.optimizers.SGD(0.0), **settings.get(method.__name__, decays))
+    (variable,) = variables = generation.variables([[1 / 3, 2 / 7]], "float64")
+    slot = optimizer.get_slot_names()[0]
+    for update in range(5):
+        # Not by a gradient: Keras's own learning rate is a float32.
+        variable.assign(np.array([np.pi, np.e]) / (update + 1))
+        weights = variable.numpy()
+        generation.apply(optimizer, [[0.0, 0.0]], variables)
+        fraction = {"SWA": 1 / (update + 1), "Lookahead": 0.1}.get(method.__name__)
+        if fraction is None:
+            step = update + (1 if method is ExponentialMovingAverage else 0)
+            fraction = 1 - min(0.9, (1 + step) / (10 + step))
+        if update == 0:
+            # The averages start as copies of the weights before the first update.
+            expected = weights
+        expected = expected + fraction * (weights - expected)
+        np.testing.assert_allclose(optimizer.get_slot(variable, slot).numpy(), expected, rtol=1e-14)
+
+
+@pytest.mark.parametrize("generation", GENERATIONS)
+@each_method
+def test_complex_weights_are_averaged_and_checked(generation, method):
+    generation = Generation(generation)
+    ours = getattr(generation, method.__name__)
+    settings = {"SWA": {"average_period": 1}, "Lookahead": {"sync_period": 1, "slow_step_size": 1.0}}
+    still = {"average_decay": 0.0, "dynamic_decay": False}
+    optimizer = ours(generation.keras.optimizers.SGD(0.5), **settings.get(method.__name__, still))
+    (variable,) = variables = generation.variables([[1 + 2j, 3 - 1j]], "complex64")
+    slot = optimizer.get_slot_names()[0]
+    generation.apply(optimizer, [[1j, 2.0]], variables)
+    np.testing.assert_allclose(variable.numpy(), [1 + 1.5j, 2 - 1j])
+    np.testing.assert_allclose(optimizer.get_slot(variable, slot).numpy(), [1 + 1.5j, 2 - 1j])
+    variable.assign(np.array([1 + 1j * np.inf, 2], "complex64"))
+    with pytest.warns(UserWarning, match="was not finite"):
+        generation.apply(optimizer, [[0.0, 0.0]], variables)
+        optimizer.warn_of_refusals()
+    assert optimizer.refused == 1
+    np.testing.assert_allclose(optimizer.get_slot(variable, slot).numpy(), [1 + 1.5j, 2 - 1j])
+
+
+@pytest.mark.parametrize("generation", GENERATIONS)
+@pytest.mark.parametrize("sync_period", [1, 3])
+def test_constraints_hold_after_a_slow_step(generation, sync_period):
+    generation = Generation(generation)
+    keras, layers = generation.keras, generation.keras.layers
+    keras.utils.set_random_seed(0)
+    unit = layers.Dense(3, kernel_constraint=keras.constraints.UnitNorm())
+    model = keras.Sequential([layers.Input((4,)), unit, layers.Dense(1)])
+    model.compile(generation.Lookahead(keras.optimizers.SGD(0.2), sync_period), "mse")
+    model.fit(*data(), batch_size=8, epochs=3, verbose=0)  # 24 updates: the last one is a slow step
+    np.testing.assert_allclose(np.linalg.norm(unit.get_weights()[0], axis=0), np.ones(3), rtol=1e-5)
+
+
 def test_a_high_decay_moves_bfloat16_weights():
     keras.utils.set_random_seed(0)
     model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3, dtype="bfloat16")])
@@ -663,7 +752,7 @@ def test_training_without_the_needed_shadow_copy_is_refused():
     assert_same(model.get_weights()[:2], before[:2])
 
 
-@pytest.mark.skipif(not on_jax, reason="the limit is JAX's")
+@pytest.mark.skipif(BACKEND != "jax", reason="the limit is JAX's")
 def test_non_trainable_weights_are_refused_on_jax():
     with pytest.raises(ValueError, match="`trainable_weights_only` must be True on JAX"):
         whole()
@@ -696,14 +785,15 @@ def test_an_interrupted_swap_leaves_no_model_half_swapped(variable, write, monke
     model, _ = train(SWA(sgd(), average_period=3))
     before, average_before = weights(model), averages(model)
     writes = iter(range(100))
-    assign = type(model.optimizer)._write
+    backend = type(model.optimizer).backend
+    assign = backend.write
 
     def interrupted(target, value):
         if next(writes) == 2 * variable + write:
             raise KeyboardInterrupt
         assign(target, value)
 
-    monkeypatch.setattr(type(model.optimizer), "_write", staticmethod(interrupted))
+    monkeypatch.setattr(backend, "write", interrupted)
     with pytest.raises(KeyboardInterrupt):
         model.optimizer.swap_weights()
     assert_same(weights(model), before)
@@ -714,7 +804,7 @@ def test_assigning_while_swapped_is_refused():
     model, _ = train(SWA(sgd(), average_period=3))
     average = averages(model)
     model.optimizer.swap_weights()
-    with pytest.raises(ValueError, match="they are in the model now: call swap_weights"):
+    with pytest.raises(ValueError, match="swapped into the model: .*call swap_weights"):
         model.optimizer.assign_average_vars(model.trainable_variables)
     assert_same(weights(model), average)
 
@@ -767,6 +857,90 @@ def test_a_model_that_learns_its_input_shape_from_the_data_trains(method, settin
         models.append(model)
     assert_close(weights(models[0]), weights(models[1]))
     assert_close(averages(models[0]), averages(models[1]))
+
+
+@pytest.mark.parametrize("generation", GENERATIONS)
+@pytest.mark.parametrize("method", [*(method.__name__ for method in METHODS), "LARS"])
+def test_a_model_without_trainable_weights_runs_through_fit(generation, method):
+    generation = Generation(generation)
+    layers = generation.keras.layers
+    model = generation.keras.Sequential([layers.Input((4,)), layers.Dense(1, trainable=False)])
+    ours = getattr(generation, method)
+    optimizer = ours(0.1) if method == "LARS" else ours(generation.keras.optimizers.SGD(0.1))
+    model.compile(optimizer, "mse")
+    before = model.get_weights()
+    model.fit(*data(), batch_size=32, epochs=2, verbose=0, validation_data=data())
+    assert_same(model.get_weights(), before)
+    if method == "LARS":
+        return
+    assert not optimizer.has_average
+    calls = {
+        "swap_weights": optimizer.swap_weights,
+        "assign_average_vars": lambda: optimizer.assign_average_vars(model.variables),
+    }
+    for action, call in calls.items():
+        with pytest.raises(ValueError, match=rf"{action}\(\) needs an average, .* trainable weights\."):
+            call()
+
+
+@pytest.mark.skipif(BACKEND != "torch", reason="only on PyTorch does each step decide anew what to do")
+@each_method
+def test_an_update_on_a_device_waits_for_nothing(method, monkeypatch):
+    import torch
+
+    from kerasoptimizers.backends import torch as backend
+
+    monkeypatch.setattr(backend, "is_host", lambda tensor: False)
+    settings = {"average_period": 2} if method is SWA else {}
+    optimizer, variables = method(sgd(), **settings), [keras.Variable(np.ones((3, 2), "float32"))]
+    gradient, waits = torch.full((3, 2), 0.5), []
+
+    def watched(name, read):
+        def watch(tensor, *args, **kwargs):
+            waits.append(name)
+            return read(tensor, *args, **kwargs)
+
+        return watch
+
+    optimizer.apply([gradient], variables)
+    optimizer.apply([gradient])
+    with monkeypatch.context() as patch:
+        for name in ("__bool__", "__int__", "__float__", "__index__", "__len__", "item", "tolist", "numpy", "cpu"):
+            patch.setattr(torch.Tensor, name, watched(name, getattr(torch.Tensor, name)))
+        for _ in range(12):
+            optimizer.apply([gradient])
+    assert waits == []
+    assert int(optimizer.iterations) == 14
+    if method is SWA:
+        assert optimizer.snapshots == 7
+
+
+class FirstStep(keras.callbacks.Callback):
+    def __init__(self, when, error):
+        super().__init__()
+        self.error = error
+        setattr(self, when, self.fail)
+
+    def fail(self, batch, logs=None):
+        raise self.error
+
+
+@each_method
+@pytest.mark.parametrize("error", [ValueError("broken"), KeyboardInterrupt("broken")], ids=["error", "interrupt"])
+@pytest.mark.parametrize("where", ["the loss", "on_train_batch_begin", "on_train_batch_end"])
+def test_what_stops_the_first_step_comes_through_as_it_is(method, error, where):
+    # On JAX the variables may have no values then.
+    def loss(y, y_pred):
+        raise error
+
+    model = compiled_model(method(sgd()))
+    callbacks = [FirstStep(where, error)]
+    if where == "the loss":
+        model.compile(method(sgd()), loss)
+        callbacks = []
+    for _ in range(2):
+        with pytest.raises(type(error), match="broken"):
+            model.fit(*data(), batch_size=8, verbose=0, callbacks=callbacks)
 
 
 @pytest.mark.skipif(not on_jax, reason="tests JAX's stateless form")

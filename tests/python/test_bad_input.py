@@ -140,7 +140,7 @@ ARGUMENTS = {
         "swa_lr": ("must be 'auto' or a number >= 0", [*NEVER_A_NUMBER, None, "Auto"]),
         "swa_freq": whole(1),
         "batch_size": optional(whole(1)),
-        "verbose": ("must be a whole number >= 0", [v for v in COUNTS if v is not True]),
+        "verbose": ("must be 0 or 1", [None, -1, 2, 0.5, NAN, "1", [], [1], np.array(1), int]),
         "data": (DATA, NOT_DATA),
     },
     "AverageModelCheckpoint": {
@@ -259,9 +259,7 @@ def assert_message(call, text):
     assert text in message
 
 
-@pytest.mark.parametrize(
-    "name, argument", [(name, argument) for name in ARGUMENTS for argument in ARGUMENTS[name]]
-)
+@pytest.mark.parametrize("name, argument", [(name, argument) for name in ARGUMENTS for argument in ARGUMENTS[name]])
 def test_what_an_argument_cannot_be_is_refused(world, name, argument):
     message, values = ARGUMENTS[name][argument]
     before = world.state()
@@ -363,10 +361,16 @@ NO_VARIABLES = [
     lambda w: w.variables[0],
     lambda w: [tensor(w)],
     lambda w: w.strange,
-    lambda w: [*w.variables, *w.strange[:1]],
     lambda w: [*w.variables, None],
     lambda w: [w.variables],
 ]
+rows(
+    # A frozen layer's variables say on Keras 2 that they are trainable: there the strange one is left alone.
+    "assign_average_vars of another model's variable, too",
+    "`var_list` must",
+    lambda w, v: w.optimizer.assign_average_vars(v),
+    [lambda w: [*w.variables, *w.strange[:1]] if w.kit.name == "keras3" else w.strange[:1]],
+)
 for name in METHODS:
     rows(
         f"{name}.assign_average_vars",
@@ -377,15 +381,24 @@ for name in METHODS:
     wrong(
         "() needs an average",
         **{
-            f"{name} unbuilt {action}": lambda w, name=name, action=action, given=given: getattr(
-                w.fresh[name], action
-            )(*given(w))
+            f"{name} unbuilt {action}": lambda w, name=name, action=action, given=given: getattr(w.fresh[name], action)(
+                *given(w)
+            )
             for action, given in (
                 ("swap_weights", lambda w: ()),
                 ("assign_average_vars", lambda w: (w.variables,)),
             )
         },
     )
+for name in METHODS:
+    # What Keras's own optimizers take, and would be ignored here.
+    for setting, value in (("use_ema", True), ("weight_decay", 0.1)):
+        rows(
+            f"{name}.{setting}",
+            f"`{setting}` must be set on the inner optimizer when that is made, as in {name}(",
+            lambda w, v, name=name, setting=setting: setattr(w.fresh[name], setting, v),
+            [value],
+        )
 wrong(
     "() needs an average, and there is none yet: no snapshot",
     swap_before_a_snapshot=lambda w: w.trained["early"].optimizer.swap_weights(),
@@ -394,7 +407,7 @@ wrong(
     ),
 )
 wrong(
-    "needs the averages in their place",
+    "while the averages are swapped into the model",
     assign_while_swapped=lambda w: w.trained["swapped"].optimizer.assign_average_vars(
         w.trained["swapped"].trainable_variables
     ),
@@ -431,7 +444,7 @@ rows(
     "`model` must be compiled with an averaging optimizer",
     lambda w, v: averaging_optimizer(v),
     [None, 3, "model", [], lambda w: w.unbuilt, lambda w: w.uncompiled, lambda w: w.trained["plain"]]
-    + [lambda w: w.trained["LARS"], lambda w: w.keras.Sequential, lambda w: w.optimizer, SystemExit],
+    + [lambda w: w.trained["LARS"], lambda w: w.keras.Sequential, SystemExit],
 )
 NO_VARIABLE = [None, 3, "kernel", [], np.zeros(3), len, lambda w: tensor(w), lambda w: w.strange[0]]
 for name in ("SWA", "LARS"):
@@ -444,9 +457,7 @@ for name in ("SWA", "LARS"):
     rows(
         f"{name}.get_slot slot_name",
         "`slot_name` must be",
-        lambda w, v, name=name: w.trained[name].optimizer.get_slot(
-            w.trained[name].trainable_variables[0], v
-        ),
+        lambda w, v, name=name: w.trained[name].optimizer.get_slot(w.trained[name].trainable_variables[0], v),
         [None, 3, "", "averages", [], ["average"], {}, True, NAN],
     )
     rows(
@@ -458,17 +469,13 @@ for name in ("SWA", "LARS"):
     rows(
         f"{name}.add_slot slot_name",
         "`slot_name` must be a string",
-        lambda w, v, name=name: w.trained[name].optimizer.add_slot(
-            w.trained[name].trainable_variables[0], v
-        ),
+        lambda w, v, name=name: w.trained[name].optimizer.add_slot(w.trained[name].trainable_variables[0], v),
         STRINGS,
     )
     rows(
         f"{name}.add_slot initializer",
         "`initializer` must be",
-        lambda w, v, name=name: w.trained[name].optimizer.add_slot(
-            w.trained[name].trainable_variables[0], "mine", v
-        ),
+        lambda w, v, name=name: w.trained[name].optimizer.add_slot(w.trained[name].trainable_variables[0], "mine", v),
         ["no such", 3, None, np.ones((2, 2)), [1.0], [["a", "b"]] * 3, {"a": 1}],
     )
     rows(
@@ -553,17 +560,14 @@ for name in ("SWA", "LARS"):
     rows(
         f"{name}.minimize loss",
         "`loss` must",
-        lambda w, v, name=name: w.trained[name].optimizer.minimize(
-            v, w.trained[name].trainable_variables
-        ),
-        [None, 3, "loss", [], {}, True, lambda w: (lambda: 3.0), lambda w: (lambda: None)]
-        + [lambda w: (lambda: "x")],
+        lambda w, v, name=name: w.trained[name].optimizer.minimize(v, w.trained[name].trainable_variables),
+        [None, 3, "loss", [], {}, True, lambda w: lambda: 3.0, lambda w: lambda: None] + [lambda w: lambda: "x"],
     )
     rows(
         f"{name}.minimize var_list",
         "`var_list` must",
         lambda w, v, name=name: w.trained[name].optimizer.minimize(lambda: squares(w, name), v),
-        [None, 3, True, "kernel", [], [3], [None], {}, np.zeros(3)],
+        [None, 3, True, "kernel", [3], [None], {}, np.zeros(3)],
     )
     rows(
         f"{name}.learning_rate",
@@ -580,15 +584,10 @@ for name in ("SWA", "LARS"):
             3,
             "file",
             [],
-            lambda w, name=name: {
-                str(i): np.zeros((9, 9)) for i in range(len(own(w.trained[name].optimizer)))
-            },
-            lambda w, name=name: {
-                f"x{i}": np.zeros(v.shape) for i, v in enumerate(own(w.trained[name].optimizer))
-            },
+            lambda w, name=name: {str(i): np.zeros((9, 9)) for i in range(len(own(w.trained[name].optimizer)))},
+            lambda w, name=name: {f"x{i}": np.zeros(v.shape) for i, v in enumerate(own(w.trained[name].optimizer))},
         ],
     )
-
 
 
 def test_there_are_enough_rows():
@@ -598,7 +597,7 @@ def test_there_are_enough_rows():
 
 
 def own(optimizer):
-    return getattr(optimizer, "_own_variables", optimizer.variables)
+    return optimizer.saved_variables() if hasattr(optimizer, "saved_variables") else optimizer.variables
 
 
 def changed_last(world, name, change):
@@ -656,11 +655,7 @@ for name in METHODS:
     )
     wrong(
         "`optimizer`",
-        **{
-            f"{name}.from_config without optimizer": lambda w, name=name: getattr(
-                w.kit, name
-            ).from_config({})
-        },
+        **{f"{name}.from_config without optimizer": lambda w, name=name: getattr(w.kit, name).from_config({})},
     )
 for name in [*METHODS, "LARS"]:
     rows(
@@ -678,11 +673,8 @@ rows(
 rows(
     "SWALearningRate.from_config initial_learning_rate",
     "`initial_learning_rate`",
-    lambda w, v: w.kit.SWALearningRate.from_config(
-        {**config(w, "SWALearningRate"), "initial_learning_rate": v}
-    ),
-    [None, "fast", -1, NAN, [], {}, {"class_name": "no such", "config": {}}]
-    + [{"class_name": "SGD", "config": {}}],
+    lambda w, v: w.kit.SWALearningRate.from_config({**config(w, "SWALearningRate"), "initial_learning_rate": v}),
+    [None, "fast", -1, NAN, [], {}, {"class_name": "no such", "config": {}}] + [{"class_name": "SGD", "config": {}}],
 )
 wrong(
     "`initial_learning_rate`",
@@ -719,12 +711,8 @@ wrong(
 )
 wrong(
     "`x` must give inputs",
-    generator_of_empty_tuples=lambda w: w.kit.update_batch_norm(
-        w.model, iter([()]), steps=1, verbose=0
-    ),
-    generator_of_long_tuples=lambda w: w.kit.update_batch_norm(
-        w.model, iter([(X, X, X, X)]), steps=1, verbose=0
-    ),
+    generator_of_empty_tuples=lambda w: w.kit.update_batch_norm(w.model, iter([()]), steps=1, verbose=0),
+    generator_of_long_tuples=lambda w: w.kit.update_batch_norm(w.model, iter([(X, X, X, X)]), steps=1, verbose=0),
 )
 for argument, kind in (
     ("batch_size", whole(1)),
@@ -736,8 +724,8 @@ for argument, kind in (
         wrong(
             f"`{argument}` must be a whole number <=" if large else f"`{argument}` {kind[0]}",
             **{
-                f"update_batch_norm {argument}": lambda w, a=argument, v=value: (
-                    w.kit.update_batch_norm(w.model, X, **{a: v})
+                f"update_batch_norm {argument}": lambda w, a=argument, v=value: w.kit.update_batch_norm(
+                    w.model, X, **{a: v}
                 )
             },
         )
@@ -760,9 +748,7 @@ wrong(
 wrong(
     "has no argument `average_perod`",
     **{
-        f"{name} unknown argument": lambda w, name=name: getattr(w.kit, name)(
-            **VALID[name](w.kit), average_perod=1
-        )
+        f"{name} unknown argument": lambda w, name=name: getattr(w.kit, name)(**VALID[name](w.kit), average_perod=1)
         for name in [*METHODS, "LARS"]
     },
 )
@@ -871,9 +857,7 @@ def test_a_checkpoint_that_cannot_be_written_leaves_model_and_files(world, where
     path = kept / "new.keras" if where == "under a file" else folder
     model = world.compiled(world.kit.SWA(sgd(world.kit), 0, 1))
     weights = []
-    keep = world.keras.callbacks.LambdaCallback(
-        on_epoch_end=lambda epoch, logs: weights.extend(model.get_weights())
-    )
+    keep = world.keras.callbacks.LambdaCallback(on_epoch_end=lambda epoch, logs: weights.extend(model.get_weights()))
     with pytest.raises(Exception):  # noqa: B017 - Keras's own, or the operating system's
         fit(model, keep, world.kit.AverageModelCheckpoint(False, str(path)), epochs=1)
     for a, b in zip(model.get_weights(), weights, strict=True):

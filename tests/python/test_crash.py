@@ -91,8 +91,7 @@ def check(generation, path, updates):
 
 @pytest.mark.parametrize(
     "generation, kills",
-    [("keras3", 3), ("tf_keras", 1)]
-    + [pytest.param(name, 12, marks=pytest.mark.long) for name in GENERATIONS],
+    [("keras3", 3), ("tf_keras", 1)] + [pytest.param(name, 12, marks=pytest.mark.long) for name in GENERATIONS],
 )
 def test_checkpoints_of_a_killed_training_are_what_their_names_say(generation, kills, tmp_path):
     generation = Generation(generation)
@@ -109,7 +108,7 @@ def test_checkpoints_of_a_killed_training_are_what_their_names_say(generation, k
                 check(generation, path, updates)
         assert any(path.name.startswith("averages-") for path in files)
         partial = [path.name for path in folder.glob(".*")]
-        assert all(name.startswith(".part-averages-") for name in partial) and len(partial) < 2
+        assert all(name.startswith(".part-") for name in partial) and len(partial) < 2
 
 
 @pytest.mark.parametrize("name", ["last.keras", "last.h5", "last.weights.h5"])
@@ -120,9 +119,7 @@ def test_a_save_that_is_stopped_leaves_the_file_before(generation, name, tmp_pat
     x, y = killed_training.data()
     model.train_on_batch(x, y)
     weights_only = ".weights." in name
-    checkpoint = generation.AverageModelCheckpoint(
-        False, str(tmp_path / name), save_weights_only=weights_only
-    )
+    checkpoint = generation.AverageModelCheckpoint(False, str(tmp_path / name), save_weights_only=weights_only)
     checkpoint.set_model(model)
     checkpoint.on_epoch_end(0, {})
     before = (tmp_path / name).read_bytes()

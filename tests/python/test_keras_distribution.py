@@ -5,13 +5,11 @@ import subprocess
 import sys
 from pathlib import Path
 
-import keras
 import pytest
 
 import workers
 
-if keras.backend.backend() != "tensorflow":
-    pytest.skip("starts JAX in a process of its own, once", allow_module_level=True)
+pytestmark = pytest.mark.once
 
 TESTS = str(Path(__file__).with_name("eight_devices.py"))
 

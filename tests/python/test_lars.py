@@ -11,6 +11,8 @@ from hypothesis import strategies as st
 
 from kerasoptimizers import LARS
 
+pytestmark = pytest.mark.oldest_keras
+
 CASES = json.loads((pathlib.Path(__file__).parents[1] / "parity/LARS.json").read_text())["cases"]
 BACKEND = keras.backend.backend()
 tensorflow_only = pytest.mark.skipif(
@@ -397,6 +399,21 @@ def test_a_saved_model_goes_on_bit_for_bit(tmp_path, rate):
         np.testing.assert_array_equal(a, b)
 
 
+def test_a_whole_model_in_an_hdf5_file_goes_on_where_it_was(tmp_path):
+    # Keras 3 builds the optimizer of such a file for no variables.
+    model, x, y = model_and_data(make())
+    model.compile(model.optimizer, keras.losses.MeanSquaredError())
+    model.fit(x, y, epochs=2, shuffle=False, verbose=0)
+    model.save(tmp_path / "model.h5")
+    loaded = keras.models.load_model(tmp_path / "model.h5")
+    for m in (model, loaded):
+        m.fit(x, y, epochs=2, shuffle=False, verbose=0)
+    for a, b in zip(values(model.optimizer.variables), values(loaded.optimizer.variables), strict=True):
+        np.testing.assert_array_equal(a, b)
+    for a, b in zip(model.get_weights(), loaded.get_weights()):
+        np.testing.assert_array_equal(a, b)
+
+
 @tensorflow_only
 def test_tensorflow_checkpoint(tmp_path):
     import tensorflow as tf
@@ -440,7 +457,7 @@ def test_stateless_apply_equals_apply():
     assert values([w])[0].tolist() == [3.0, 4.0]
 
 
-# The surface.
+# Slots, variables and configuration.
 
 
 def test_slots_and_variables():

@@ -4,7 +4,10 @@ import numpy as np
 import pytest
 
 from generations import GENERATIONS, Generation
+from interrupts import interrupt, lines_of
 from kerasoptimizers.loss_plane import LossPlane
+
+pytestmark = pytest.mark.oldest_keras
 
 
 @pytest.fixture(params=GENERATIONS)
@@ -24,10 +27,7 @@ def model(generation):
 
 def vectors(model, seed=0):
     numbers = np.random.default_rng(seed)
-    return [
-        [numbers.normal(size=weight.shape).astype("float32") for weight in model.weights]
-        for _ in range(3)
-    ]
+    return [[numbers.normal(size=weight.shape).astype("float32") for weight in model.weights] for _ in range(3)]
 
 
 def trainable(model):
@@ -97,3 +97,53 @@ def test_half_precision_and_double_keep_their_type(generation):
             np.testing.assert_allclose(found, expected, rtol=rounding, atol=rounding)
         for weight, own in zip(model.weights, before):
             np.testing.assert_array_equal(np.array(weight.numpy(), "float64"), own)
+
+
+def everything(model):
+    return [np.array(variable.numpy()) for variable in model.variables]
+
+
+def test_an_interrupt_at_any_line_changes_nothing(model):
+    given, before = vectors(model), everything(model)
+
+    def work():
+        with LossPlane(model, given) as plane:
+            for point in ([0.5, 2.0], [3.0, -1.0]):
+                plane.place(*point)
+
+    lines = lines_of(work)
+    assert len(lines) > 40
+    for at in lines:
+        place = interrupt(work, at)
+        for now, own in zip(everything(model), before, strict=True):
+            np.testing.assert_array_equal(now, own, err_msg=place)
+
+
+def test_r_enters_and_leaves_it_by_name(model):
+    given, before = vectors(model), everything(model)
+    plane = LossPlane(model, given)
+    plane.__exit__()
+    plane.__enter__()
+    plane.place(1.0, 1.0)
+    plane.__exit__()
+    for now, own in zip(everything(model), before, strict=True):
+        np.testing.assert_array_equal(now, own)
+
+
+def test_a_lookup_table_among_the_weights_of_keras_2():
+    generation = Generation("tf_keras")
+    layers = generation.keras.layers
+    words = layers.TextVectorization(output_sequence_length=3)
+    words.adapt(np.array([["a b"], ["b c a"]]))
+    model = generation.keras.Sequential(
+        [layers.Input((1,), dtype="string"), words, layers.Rescaling(1.0), layers.Dense(2)]
+    )
+    kernel, bias = model.layers[-1].weights
+    tables = model.get_weights()[:-2]
+    random = np.random.default_rng(0)
+    given = [[*tables, *(random.normal(size=w.shape) for w in (kernel, bias))] for _ in range(3)]
+    before = kernel.numpy()
+    with LossPlane(model, given) as plane:
+        plane.place(*plane.points[2])
+        np.testing.assert_allclose(kernel.numpy(), given[2][-2], rtol=1e-5, atol=1e-6)
+    np.testing.assert_array_equal(kernel.numpy(), before)

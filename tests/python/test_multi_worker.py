@@ -2,17 +2,14 @@
 
 import json
 
-import keras
 import numpy as np
 import pytest
-
-if keras.backend.backend() != "tensorflow":
-    pytest.skip("MultiWorkerMirroredStrategy is TensorFlow's", allow_module_level=True)
-
 import tensorflow as tf
 
 import multi_worker
 import workers
+
+pytestmark = pytest.mark.once
 
 
 def run_workers(cases, folder):

@@ -81,7 +81,7 @@ def test_a_bad_update_leaves_the_average_of_the_good_ones(generation, method):
     if method == "SWA":
         assert optimizer.snapshots == 3
     (message,) = refusals(caught)
-    assert "first" in message and "update number 3" in message and "\n" not in message
+    assert "first" in message and "skipped update 3" in message and "\n" not in message
 
 
 def test_weights_that_recover_enter_the_average_again(generation):
@@ -89,13 +89,24 @@ def test_weights_that_recover_enter_the_average_again(generation):
     fit(model, batches=2)
     own = [np.array(w) for w in model.get_weights()]
     model.layers[-1].bias.assign([np.nan])
-    with pytest.warns(UserWarning, match="not after update number 2"):
+    with pytest.warns(UserWarning, match="skipped update 2"):
         fit(model, batches=1)
         recover(optimizer, model, own)
         fit(model, batches=1)
     assert (optimizer.refused, optimizer.snapshots) == (1, 3)
     optimizer.assign_average_vars(model.trainable_variables)
     assert all(np.isfinite(w).all() for w in model.get_weights())
+
+
+@pytest.mark.parametrize("action", ["swap_weights", "assign_average_vars"])
+def test_where_every_snapshot_was_refused_the_error_says_so(generation, action):
+    optimizer, model = make(generation, "SWA", start_averaging=1, average_period=2)
+    with pytest.warns(UserWarning, match="skipped update 1"):
+        fit(model, bad_batches=[0], batches=6)
+    arguments = [model.trainable_variables] if action == "assign_average_vars" else []
+    message = rf"{action}\(\) needs an average.*: after each of 3 updates at which one was due, weights were not finite"
+    with pytest.raises(ValueError, match=message):
+        getattr(optimizer, action)(*arguments)
 
 
 def test_without_the_check_the_average_is_what_arithmetic_makes_it(generation, method):
@@ -126,7 +137,7 @@ def test_a_refused_lookahead_sync_leaves_weights_and_slow_weights(generation):
     slow = averages(optimizer, model)
     model.layers[-1].bias.assign([np.inf])
     kernel = model.layers[0].kernel.numpy()
-    with pytest.warns(UserWarning, match="not finite: .*second.*bias.* was not after update number 2"):
+    with pytest.warns(UserWarning, match="skipped update 2: .*second.*bias.* was not finite"):
         optimizer.apply_gradients([(0 * v, v) for v in model.trainable_variables[:-1]])
         assert optimizer.has_average
     assert optimizer.refused == 1
@@ -154,6 +165,23 @@ def test_one_bad_element_of_any_kind_is_found_and_large_ones_are_not_bad(dtype):
         assert optimizer.refused == refused, value
 
 
+@pytest.mark.parametrize("dtype", ["bfloat16", "float32", "float64"])
+def test_the_largest_finite_weights_are_finite(generation, dtype):
+    if dtype == "float64" and keras.backend.backend() == "jax":
+        pytest.skip("JAX has float64 only where it is switched on for the whole process")
+    largest = 1.7e308 if dtype == "float64" else 3e38
+    shapes = [(), (8,), (8,), (300, 200)]
+    # Once all alike, once such that sums of parts are infinite with both signs.
+    for value in (largest, -largest, np.resize([largest] * 4 + [-largest] * 4, (300, 200))):
+        values = [np.broadcast_to(np.resize(value, shape), shape) for shape in shapes]
+        variables = generation.variables(values, dtype)
+        optimizer = generation.SWA(generation.keras.optimizers.SGD(0.0), average_period=1)
+        generation.apply(optimizer, [np.zeros(shape) for shape in shapes], variables)
+        assert (optimizer.refused, optimizer.snapshots) == (0, 1)
+        average = optimizer.get_slot(variables[-1], "average").numpy()
+        np.testing.assert_allclose(average.astype("float64"), values[-1], rtol=1e-2)
+
+
 def test_the_count_of_refusals_is_saved_and_an_old_one_is_not_warned_of(tmp_path):
     generation = Generation("keras3")
     optimizer, model = make(generation, "SWA")
@@ -173,11 +201,11 @@ def test_a_device_that_decides_for_itself_does_as_the_host(monkeypatch):
         pytest.skip("PyTorch alone has two ways, one for GPUs.")
     import torch
 
-    from kerasoptimizers import moving
+    from kerasoptimizers.backends import torch as backend
 
     results = []
     for waits in (True, False):
-        monkeypatch.setattr(moving, "_is_host", lambda tensor, waits=waits: waits)
+        monkeypatch.setattr(backend, "is_host", lambda tensor, waits=waits: waits)
         for method in METHODS:
             torch.manual_seed(0)
             keras.utils.set_random_seed(0)
@@ -220,7 +248,7 @@ def test_of_many_weights_the_one_that_is_not_finite_is_named(generation, positio
     bad = np.array(variables[position].numpy())
     bad[(-1,) * bad.ndim] = np.nan
     variables[position].assign(bad)
-    with pytest.warns(UserWarning, match=rf"weight{position}\b.* update number 2"):
+    with pytest.warns(UserWarning, match=rf"skipped update 2: .*weight{position}\b"):
         after = update()
         optimizer.warn_of_refusals()
     for i, average in enumerate(after):

@@ -7,10 +7,10 @@ import pytest
 import kerasoptimizers
 from recordings import assert_every_step_equals, cases
 
+pytestmark = pytest.mark.oldest_keras
 
-@pytest.mark.parametrize(
-    "case", cases("SWA", "Lookahead", "ExponentialMovingAverage", "MovingAverage")
-)
+
+@pytest.mark.parametrize("case", cases("SWA", "Lookahead", "ExponentialMovingAverage", "MovingAverage"))
 def test_every_step_equals_the_original(case):
     inner = getattr(keras.optimizers, case["inner"]["class"])(**case["inner"]["config"])
     optimizer = getattr(kerasoptimizers, case["optimizer"])(inner, **case["config"])

@@ -25,9 +25,7 @@ few_and_many = pytest.mark.parametrize("examples", [6, pytest.param(250, marks=p
 @st.composite
 def problems(draw):
     """Starting values of some variables, their types, and gradients for each update."""
-    kinds = draw(
-        st.lists(st.tuples(st.sampled_from(SHAPES), st.sampled_from(DTYPES)), min_size=1, max_size=3)
-    )
+    kinds = draw(st.lists(st.tuples(st.sampled_from(SHAPES), st.sampled_from(DTYPES)), min_size=1, max_size=3))
     random = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
     updates = draw(st.integers(1, 9))
     values = [random.uniform(-2, 2, size=shape) for shape, _ in kinds]
@@ -162,9 +160,7 @@ def exponential(problem, path, decay_of, period=1):
 def test_an_exponential_average_follows_its_decay(kit, examples):
     @holds(examples, fractions, starts, st.booleans(), counts)
     def check(problem, decay, start, dynamic, period):
-        optimizer = kit.ExponentialMovingAverage(
-            kit.sgd(), True, decay, start, dynamic, update_period=period
-        )
+        optimizer = kit.ExponentialMovingAverage(kit.sgd(), True, decay, start, dynamic, update_period=period)
         begin = numbers(kit.variables(problem))
         variables, path = train(kit, optimizer, problem)
 
@@ -248,9 +244,11 @@ def test_lars_scales_each_layer(kit, examples):
 
 def rounded(values, dtype):
     """The numbers of a type that come nearest."""
-    return np.array(keras.ops.cast(keras.ops.cast(values, dtype), "float32"), "float64") if (
-        dtype in ("float16", "bfloat16")
-    ) else np.asarray(values, dtype).astype("float64")
+    return (
+        np.array(keras.ops.cast(keras.ops.cast(values, dtype), "float32"), "float64")
+        if (dtype in ("float16", "bfloat16"))
+        else np.asarray(values, dtype).astype("float64")
+    )
 
 
 @few_and_many

@@ -1,6 +1,7 @@
 """Loading a saved file runs no code beyond what Keras's safe mode lets it."""
 
 import ast
+import importlib
 import json
 import pathlib
 import pickle
@@ -13,6 +14,8 @@ import pytest
 
 import kerasoptimizers
 from generations import GENERATIONS, Generation
+
+pytestmark = pytest.mark.oldest_keras
 
 NAMES = ["SWA", "Lookahead", "ExponentialMovingAverage", "MovingAverage", "LARS"]
 X = np.random.default_rng(0).normal(size=(16, 3)).astype("float32")
@@ -58,6 +61,42 @@ def test_every_optimizer_loads_in_safe_mode_without_pickle(kit, name, tmp_path, 
     assert loaded.optimizer.get_config() == model.optimizer.get_config()
     for a, b in zip(values(loaded.optimizer), values(model.optimizer), strict=True):
         np.testing.assert_array_equal(a, b)
+
+
+@pytest.fixture
+def cleared(kit):
+    """Keras knows no custom objects, nor their names, as after R's set_custom_objects(clear = TRUE)."""
+    assert kit.SWA  # registered when it is imported
+    registry = importlib.import_module(f"{kit.keras.__name__}.src.saving.object_registration")
+    known = [vars(registry)[name] for name in vars(registry) if "GLOBAL_CUSTOM" in name]
+    assert len(known) == 2
+    before = [dict(names) for names in known]
+
+    def clear():
+        for names in known:
+            names.clear()
+
+    yield clear
+    for names, own in zip(known, before):
+        names.clear()
+        names.update(own)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_what_was_saved_loads_after_custom_objects_were_cleared(kit, cleared, name, tmp_path):
+    file, model = saved(kit, optimizer(kit, name), tmp_path)
+    cleared()
+    importlib.import_module("kerasoptimizers." + kit.name).register()
+    for _ in range(2):
+        loaded = kit.keras.models.load_model(file)
+        assert type(loaded.optimizer) is type(model.optimizer)
+        assert loaded.optimizer.get_config() == model.optimizer.get_config()
+        for a, b in zip(values(loaded.optimizer), values(model.optimizer), strict=True):
+            np.testing.assert_array_equal(a, b)
+        # Also what is saved now.
+        loaded.save(file)
+        with zipfile.ZipFile(file) as archive:
+            assert f"kerasoptimizers>{name}" in archive.read("config.json").decode()
 
 
 def tampered(file, change):

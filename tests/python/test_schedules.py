@@ -64,12 +64,8 @@ def test_every_rate_equals_an_independent_version(name, start, length, begin, sh
     if cycle is not None:
         length = min(length, start)
         begin = min(begin, start - length)
-    schedule = ours.SWALearningRate(
-        0.5, 0.05, start, length, shape, cycle, None if cycle is None else 0.2, begin
-    )
-    expected = [
-        independent(u, 0.5, 0.05, start, length, shape, cycle, 0.2, begin) for u in range(50)
-    ]
+    schedule = ours.SWALearningRate(0.5, 0.05, start, length, shape, cycle, None if cycle is None else 0.2, begin)
+    expected = [independent(u, 0.5, 0.05, start, length, shape, cycle, 0.2, begin) for u in range(50)]
     np.testing.assert_allclose(rates(schedule, 50), expected, rtol=1e-5)
 
 
@@ -116,9 +112,7 @@ def test_annealing_equals_that_of_pytorch():
 
 def test_annealing_equals_that_of_keras_swa():
     start, initial, swa = 20, 0.5, 0.05
-    schedule = kerasoptimizers.SWALearningRate(
-        initial, swa, start, anneal="linear", start_annealing=start // 2
-    )
+    schedule = kerasoptimizers.SWALearningRate(initial, swa, start, anneal="linear", start_annealing=start // 2)
     for u in range(30):
         t = u / start
         factor = 1.0 if t <= 0.5 else swa / initial
@@ -203,9 +197,7 @@ def test_snapshots_of_swa_fall_on_the_ends_of_cycles(name):
 @pytest.mark.parametrize("optimizer", ["SGD", "SWA", "LARS"])
 def test_a_saved_model_goes_on_with_the_schedule(tmp_path, name, optimizer):
     k, ours = generation(name)
-    schedule = ours.SWALearningRate(
-        k.optimizers.schedules.ExponentialDecay(0.1, 5, 0.5), 0.01, 6, 4, "linear", 3, 0.05
-    )
+    schedule = ours.SWALearningRate(k.optimizers.schedules.ExponentialDecay(0.1, 5, 0.5), 0.01, 6, 4, "linear", 3, 0.05)
     make = {
         "SGD": lambda: k.optimizers.SGD(schedule),
         "SWA": lambda: ours.SWA(k.optimizers.SGD(schedule), 6, 3),

@@ -51,8 +51,7 @@ def normed(kit, optimizer="sgd", **settings):
     layers = kit.keras.layers
     inner = kit.keras.Sequential([kit.keras.Input((4,)), layers.BatchNormalization()])
     model = kit.keras.Sequential(
-        [kit.keras.Input((5,)), layers.BatchNormalization(), layers.Dense(4)]
-        + [inner, layers.Dense(1)]
+        [kit.keras.Input((5,)), layers.BatchNormalization(), layers.Dense(4)] + [inner, layers.Dense(1)]
     )
     model.compile(optimizer, "mse", **settings)
     return model
@@ -107,9 +106,7 @@ def optimizers(kit):
 @pytest.mark.parametrize("case", json.loads(RECORDING.read_text())["cases"])
 def test_weights_and_rates_equal_the_original(kit, case):
     layers = kit.keras.layers
-    model = kit.keras.Sequential(
-        [kit.keras.Input((4,)), layers.Dense(3, "tanh"), layers.Dense(1)]
-    )
+    model = kit.keras.Sequential([kit.keras.Input((4,)), layers.Dense(3, "tanh"), layers.Dense(1)])
     model.compile(kit.keras.optimizers.SGD(case["learning_rate"]), "mse")
     model.set_weights([np.array(w, "float32") for w in case["initial"]])
     trained = []
@@ -211,10 +208,7 @@ def test_a_train_step_of_its_own(kit):
 
     layers = kit.keras.layers
     inner = kit.keras.Sequential([kit.keras.Input((4,)), layers.BatchNormalization()])
-    model = Net(
-        [kit.keras.Input((5,)), layers.BatchNormalization(), layers.Dense(4)]
-        + [inner, layers.Dense(1)]
-    )
+    model = Net([kit.keras.Input((5,)), layers.BatchNormalization(), layers.Dense(4)] + [inner, layers.Dense(1)])
     model.compile("adam", "mse")
     history = fit(model, kit.SWACallback(2))
     assert_exact_statistics(model)
@@ -319,6 +313,51 @@ def test_whatever_stops_the_last_epoch_leaves_weights_and_statistics(kit, when, 
     assert all(np.any(a != b) for a, b in zip(before, values(model.trainable_variables)))
     model.evaluate(X, Y, verbose=0)
     assert not {"fit", "evaluate", "train_on_batch"} & set(vars(model))
+
+
+@pytest.mark.parametrize("error", [Broken("Broken"), KeyboardInterrupt()], ids=["error", "interrupt"])
+@pytest.mark.parametrize("validates", [True, False], ids=["validated", "not validated"])
+def test_a_callback_that_fails_at_the_end_of_the_last_epoch_leaves_weights_and_statistics(kit, validates, error):
+    model = normed(kit, "adam")
+    ends = []
+    note = at_epoch_end(kit, lambda epoch, logs: ends.append(values(floating(model))))
+    validation = {"validation_data": (X, Y)} if validates else {}
+    with pytest.raises(type(error)):
+        fit(model, kit.SWACallback(2), note, failing_callback(kit, "on_epoch_end", error), **validation)
+    assert len(ends) == 5
+    assert_same(values(floating(model)), ends[3])
+    fit(model, epochs=1)
+    assert any(np.any(a != b) for a, b in zip(values(floating(model)), ends[3]))
+
+
+def test_a_backup_that_cannot_be_written_leaves_weights_and_statistics(kit, tmp_path, monkeypatch):
+    model = normed(kit, "adam")
+    ends = []
+    save = np.savez
+
+    def full(file, **arrays):
+        if len(ends) == 4:
+            raise OSError("No space left on device")
+        save(file, **arrays)
+
+    monkeypatch.setattr(np, "savez", full)
+    note = at_epoch_end(kit, lambda epoch, logs: ends.append(values(floating(model))))
+    with pytest.raises(OSError, match="No space left"):
+        fit(model, kit.SWACallback(2, backup_dir=tmp_path / "average"), note)
+    assert len(ends) == 4
+    assert_same(values(floating(model)), ends[3])
+
+
+@pytest.mark.parametrize("when", ["on_test_begin", "on_test_end"])
+def test_stop_iteration_of_a_callback_leaves_weights_and_statistics(kit, when):
+    # Keras takes that of a batch for the end of the data.
+    model = normed(kit, "adam")
+    ends = []
+    note = at_epoch_end(kit, lambda epoch, logs: ends.append(values(floating(model))))
+    with pytest.raises((StopIteration, RuntimeError)):
+        fit(model, kit.SWACallback(2), note, failing_callback(kit, when, StopIteration()), validation_data=(X, Y))
+    assert len(ends) == 4
+    assert_same(values(floating(model)), ends[3])
 
 
 @pytest.mark.parametrize("at", [0, 2])
@@ -524,9 +563,7 @@ def rates(kit, optimizer, callback, **settings):
     used = []
     # By way of the callback: with JAX the model's variables have no values between the steps.
     note = kit.keras.callbacks.LambdaCallback(
-        on_train_batch_end=lambda batch, logs: used.append(
-            float(value(note.model.optimizer.learning_rate))
-        )
+        on_train_batch_end=lambda batch, logs: used.append(float(value(note.model.optimizer.learning_rate)))
     )
     return fit(model, callback, note, **settings), used
 
@@ -601,7 +638,7 @@ def test_messages(kit, capsys):
         ({"swa_lr": float("nan")}, ValueError, "`swa_lr` must be 'auto' or a number >= 0, not nan"),
         ({"swa_lr": 0.1, "swa_lr2": "x"}, ValueError, "`swa_lr2` must be 'auto' or a number >= 0"),
         ({"batch_size": 0}, ValueError, "`batch_size` must be a whole number >= 1, not 0."),
-        ({"verbose": "no"}, ValueError, "`verbose` must be a whole number >= 0, not 'no'."),
+        ({"verbose": "no"}, ValueError, "`verbose` must be 0 or 1, not 'no'."),
         ({"data": iter([X])}, TypeError, "`data` must be data that can be drawn more than once"),
         ({"data": 3}, ValueError, "`data` must be an array"),
         ({"backup_dir": 3}, ValueError, "`backup_dir` must be a string, not 3."),
@@ -638,3 +675,33 @@ def test_settings_that_do_not_fit_the_training(kit):
         fit(model, kit.SWACallback(2, "constant"))
     assert_same(values(model.weights), before)
     fit(model, kit.SWACallback(2, "manual"))
+
+
+def test_keras_2_looks_words_up():
+    kit = Generation("tf_keras")
+    layers = kit.keras.layers
+    words = layers.TextVectorization(output_sequence_length=3)
+    texts = np.array([["a b"], ["b c a"], ["c"], ["a d"]])
+    words.adapt(texts)
+    norm = layers.BatchNormalization()
+    model = kit.keras.Sequential(
+        [kit.keras.Input((1,), dtype="string"), words, layers.Rescaling(1.0), norm, layers.Dense(1)]
+    )
+    model.compile("sgd", "mse")
+    callback = kit.SWACallback(2)
+    model.fit(texts, np.ones((4, 1)), batch_size=3, epochs=4, callbacks=[callback], verbose=0)
+    assert callback.snapshots == 2
+    assert_same(values(model.layers[-1].weights), callback.swa_weights[-2:])
+    np.testing.assert_allclose(value(norm.moving_mean), np.array(words(texts)).mean(0), rtol=1e-5)
+
+
+def test_keras_2_in_graph_mode_is_refused_before_it_trains():
+    kit = Generation("tf_keras")
+    import tensorflow as tf
+
+    with tf.Graph().as_default():
+        model, callback = normed(kit), kit.SWACallback(2)
+        callback.set_model(model)
+        callback.set_params({"epochs": 3})
+        with pytest.raises(RuntimeError, match="^Keras 2 in graph mode is not supported: remove [^\n]*$"):
+            callback.on_train_begin()

@@ -1,5 +1,9 @@
 """The same optimizers for Keras 2: inner optimizers of both of its kinds."""
 
+import os
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -14,6 +18,7 @@ from kerasoptimizers.tf_keras import (
     ExponentialMovingAverage,
     Lookahead,
     MovingAverage,
+    SWACallback,
     SWALearningRate,
     SwapAverages,
 )
@@ -119,6 +124,46 @@ def test_every_file_holds_one_method_around_another_and_our_lars_in_both(suffix,
     assert_goes_on_where_it_was(model, tmp_path / f"model{suffix}")
 
 
+@pytest.mark.parametrize("suffix", [".keras", ".h5"])
+@pytest.mark.parametrize("method", [SWA, Lookahead, ExponentialMovingAverage, MovingAverage])
+def test_every_file_holds_an_inner_average_of_keras_too(method, suffix, tmp_path):
+    inner = tf_keras.optimizers.Adam(0.01, use_ema=True, ema_momentum=0.9)
+    assert_goes_on_where_it_was(train(method(SWA(inner, average_period=3))), tmp_path / f"model{suffix}")
+
+
+def test_inner_optimizers_that_keras_2_does_not_find_by_name_load_in_another_process(tmp_path):
+    expected = {}
+    for name in ("Lion", "Adafactor"):
+        for suffix in ("keras", "h5"):
+            model = train(SWA(getattr(tf_keras.optimizers, name)(0.01), average_period=2))
+            path = tmp_path / f"{name}.{suffix}"
+            model.save(path)
+            model.fit(*model.data, batch_size=8, verbose=0, shuffle=False)
+            expected[str(path)] = model
+            np.savez(tmp_path / "data.npz", *model.data)
+    program = """
+import sys
+import numpy as np
+import tf_keras
+import kerasoptimizers.tf_keras
+
+data, *paths = sys.argv[1:]
+with np.load(data) as file:
+    x, y = (file[name] for name in file.files)
+for path in paths:
+    model = tf_keras.models.load_model(path)
+    model.fit(x, y, batch_size=8, verbose=0, shuffle=False)
+    np.savez(path + ".npz", *model.get_weights(), *(v.numpy() for v in model.optimizer.variables))
+"""
+    path = os.pathsep.join(path for path in sys.path if path)
+    command = [sys.executable, "-c", program, str(tmp_path / "data.npz"), *expected]
+    run = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "PYTHONPATH": path}, check=False)
+    assert run.returncode == 0, run.stderr[-3000:]
+    for path, model in expected.items():
+        with np.load(f"{path}.npz") as file:
+            assert_same([file[name] for name in file.files], [*model.get_weights(), *state(model.optimizer)])
+
+
 @each_kind
 def test_a_savedmodel_loads_with_a_fresh_optimizer(kind, tmp_path):
     # Keras 2 restores no optimizer's state from this format.
@@ -145,6 +190,89 @@ def test_averages_move_in_and_out(kind):
 
 
 @each_kind
+def test_all_variables_of_a_model_with_frozen_layers_may_be_given(kind):
+    # They still say that they are trainable.
+    tf_keras.utils.set_random_seed(0)
+    frozen = tf_keras.layers.Dense(4, trainable=False)
+    model = tf_keras.Sequential([tf_keras.Input((4,)), frozen, tf_keras.layers.Dense(1)])
+    optimizer = SWA(sgd(kind), average_period=1)
+    model.compile(optimizer, "mse")
+    model.fit(np.ones((16, 4)), np.ones((16, 1)), batch_size=4, verbose=0)
+    before = [w.copy() for w in frozen.get_weights()]
+    averages = [optimizer.get_slot(v, "average").numpy() for v in model.trainable_variables]
+    optimizer.assign_average_vars(model.variables)
+    assert_same(frozen.get_weights(), before)
+    assert_same([v.numpy() for v in model.trainable_variables], averages)
+    with pytest.raises(ValueError, match="`var_list` must hold at least one variable that has an average"):
+        optimizer.assign_average_vars(frozen.variables)
+
+
+TEXTS = np.array([["red green"], ["green blue"], ["blue red"], ["red red"]] * 4)
+LENGTHS = np.arange(16.0)[:, None]
+
+
+def text_model(optimizer):
+    """A model with a lookup table among its weights, which has no type and no value."""
+    layers = tf_keras.layers
+    tf_keras.utils.set_random_seed(0)
+    words = layers.TextVectorization(output_mode="multi_hot")
+    words.adapt(TEXTS)
+    shape = tf_keras.Input((1,), dtype=tf.string)
+    model = tf_keras.Sequential([shape, words, layers.Dense(3), layers.BatchNormalization(), layers.Dense(1)])
+    model.compile(optimizer, "mse")
+    return model
+
+
+def fit_texts(model, **settings):
+    model.fit(TEXTS, LENGTHS, batch_size=4, verbose=0, shuffle=False, **settings)
+
+
+@pytest.mark.parametrize("everything", [lambda model: model.variables, lambda model: model.weights])
+def test_all_variables_of_a_model_with_a_lookup_table_may_be_given(everything):
+    model = text_model(SWA(sgd(), average_period=1))
+    fit_texts(model)
+    optimizer = model.optimizer
+    averages = [optimizer.get_slot(v, "average").numpy() for v in model.trainable_variables]
+    optimizer.assign_average_vars(everything(model))
+    assert_same([v.numpy() for v in model.trainable_variables], averages)
+
+
+def test_non_trainable_weights_beside_a_lookup_table_are_averaged():
+    settings = {"average_decay": 0.5, "dynamic_decay": False, "trainable_weights_only": False}
+    model = text_model(ExponentialMovingAverage(sgd(), **settings))
+    optimizer, mean = model.optimizer, model.layers[-2].moving_mean
+    optimizer.shadow_copy(model)
+    average = mean.numpy()
+    for _ in range(3):
+        model.train_on_batch(TEXTS, LENGTHS)
+        average = 0.5 * average + 0.5 * mean.numpy()
+    np.testing.assert_allclose(optimizer.get_slot(mean, "average"), average, rtol=1e-6)
+    optimizer.swap_weights()
+    np.testing.assert_allclose(mean.numpy(), average, rtol=1e-6)
+    optimizer.swap_weights()
+    optimizer.assign_average_vars(model.variables)
+    np.testing.assert_allclose(mean.numpy(), average, rtol=1e-6)
+
+
+def test_the_callbacks_take_a_model_with_a_lookup_table(tmp_path):
+    model = text_model(SWA(sgd(), average_period=1))
+    swa = SWACallback(2, backup_dir=tmp_path / "average")
+    path = str(tmp_path / "last.weights.h5")
+    checkpoint = AverageModelCheckpoint(False, path, save_weights_only=True)
+    ends = []
+    note = tf_keras.callbacks.LambdaCallback(
+        on_epoch_end=lambda epoch, logs: ends.append([v.numpy() for v in model.trainable_variables])
+    )
+    callbacks = [note, swa, SwapAverages(), checkpoint]
+    fit_texts(model, epochs=4, callbacks=callbacks, validation_data=(TEXTS, LENGTHS))
+    assert swa.snapshots == 2
+    # The last epoch trains nothing: it recalibrates batch norm.
+    expected = [np.mean(pair, axis=0) for pair in zip(ends[1], ends[2])]
+    for weight, average in zip(model.trainable_variables, expected):
+        np.testing.assert_allclose(weight.numpy(), average, rtol=1e-5, atol=1e-6)
+
+
+@each_kind
 def test_rate_decay_and_clipping_reach_the_inner_optimizer(kind):
     model = train(SWA(sgd(kind), decay=0.1, clipnorm=0.1))
     schedule = tf_keras.optimizers.schedules.InverseTimeDecay(0.05, 1, 0.1)
@@ -154,6 +282,18 @@ def test_rate_decay_and_clipping_reach_the_inner_optimizer(kind):
     assert float(model.optimizer.learning_rate) == pytest.approx(0.05)
     model.optimizer.learning_rate = 0.2
     assert float(model.optimizer.optimizer.learning_rate) == pytest.approx(0.2)
+
+
+def test_variables_are_excluded_from_the_inner_weight_decay():
+    models = []
+    for excluded_first in (True, False):
+        inner = tf_keras.optimizers.AdamW(0.01, weight_decay=0.5)
+        optimizer = SWA(inner)
+        (inner if excluded_first else optimizer).exclude_from_weight_decay(var_names=["bias"])
+        models.append(train(optimizer))
+    plain = train(SWA(tf_keras.optimizers.AdamW(0.01, weight_decay=0.5)))
+    assert_same(models[0].get_weights(), models[1].get_weights())
+    assert not np.allclose(models[0].get_weights()[1], plain.get_weights()[1])
 
 
 def test_an_optimizer_of_keras_3_is_refused_by_name():
@@ -171,6 +311,29 @@ def test_an_inner_optimizer_of_another_model_is_refused():
     model = train(sgd())
     with pytest.raises(ValueError, match="`optimizer` was built for other variables"):
         train(SWA(model.optimizer))
+
+
+def test_graph_mode_is_refused_in_one_line():
+    # Once eager execution is off there is no way back: another process.
+    program = """
+import tensorflow as tf
+tf.compat.v1.disable_eager_execution()
+import tf_keras
+from kerasoptimizers.tf_keras import LARS, SWA
+
+legacy = tf_keras.optimizers.legacy.SGD
+for make in (lambda: SWA("sgd"), lambda: SWA(legacy(0.1)), lambda: SWA(legacy(0.1), lr=0.2), lambda: LARS(0.1)):
+    try:
+        make()
+    except RuntimeError as error:
+        print(error)
+"""
+    path = os.pathsep.join(path for path in sys.path if path)
+    settings = {"capture_output": True, "text": True, "env": {**os.environ, "PYTHONPATH": path}}
+    run = subprocess.run([sys.executable, "-c", program], check=True, **settings)
+    said = [line for line in run.stdout.splitlines() if line]
+    assert len(said) == 4, run.stdout + run.stderr
+    assert all("graph mode is not supported: remove tf.compat.v1.disable_eager_exec" in line for line in said)
 
 
 def test_an_error_in_building_the_inner_optimizer_is_shown_as_it_is():

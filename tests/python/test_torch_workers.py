@@ -3,16 +3,15 @@
 import importlib.util
 from pathlib import Path
 
-import keras
 import numpy as np
 import pytest
 
-if keras.backend.backend() != "tensorflow":
-    pytest.skip("starts PyTorch in processes of its own, once", allow_module_level=True)
 if importlib.util.find_spec("torch") is None:
     pytest.skip("torch is not installed: its workers were not tested", allow_module_level=True)
 
 import workers
+
+pytestmark = pytest.mark.once
 
 SCRIPT = str(Path(__file__).with_name("torch_worker.py"))
 METHODS = ["SWA", "Lookahead", "ExponentialMovingAverage", "MovingAverage", "LARS"]

@@ -36,9 +36,7 @@ BATCH = 16
 
 def new_model(method, settings):
     keras.utils.set_random_seed(0)
-    model = keras.Sequential(
-        [keras.Input((4,)), keras.layers.Dense(8, "tanh"), keras.layers.Dense(1)]
-    ).to("cpu")
+    model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(8, "tanh"), keras.layers.Dense(1)]).to("cpu")
     settings = {**METHODS[method], **SETTINGS[settings]}
     if method == "LARS":
         return model, kerasoptimizers.LARS(0.5, **settings)
@@ -66,7 +64,7 @@ def run_case(method, settings, index, number):
     def note(step):
         for i, variable in enumerate(model.trainable_variables):
             seen[f"{step}/weights/{i}"] = variable.numpy().copy()
-        for i, variable in enumerate(getattr(optimizer, "_averages", [])):
+        for i, variable in enumerate(getattr(getattr(optimizer, "averages", None), "average", [])):
             seen[f"{step}/averages/{i}"] = variable.numpy().copy()
 
     train(model, optimizer, index, number, 3)

@@ -11,7 +11,7 @@ python_keras <- function(module = "keras") {
   skip(reason)
 }
 
-# The same, chosen also for what is given no object of a Keras, until the test is over.
+# The same, and until the test is over it is the Keras for functions that are given no Keras object.
 local_keras <- function(module, envir = parent.frame()) {
   generation <- names(keras_modules)[keras_modules == module]
   withr::local_options(kerasoptimizers.keras = generation, .local_envir = envir)
@@ -25,7 +25,7 @@ skip_without_r_package <- function(package) {
   }
 }
 
-# Runs R code in a session of its own and returns what it printed.
+# Runs R code in a separate session and returns its output.
 run_r <- function(code, env = character()) {
   if (!nzchar(base::system.file("Meta", package = "kerasoptimizers"))) {
     skip("kerasoptimizers is loaded from its sources: a session of its own needs it installed")
@@ -62,7 +62,7 @@ iris_model <- function(optimizer, keras = python_keras()) {
   model
 }
 
-# The same with batch normalization, whose means and variances stand 5th and 6th in get_weights().
+# The same with batch normalization. Its means and variances are the 5th and 6th of get_weights().
 iris_norm_model <- function(optimizer, keras = python_keras()) {
   keras$utils$set_random_seed(7L)
   model <- keras$Sequential(list(
@@ -75,7 +75,7 @@ iris_norm_model <- function(optimizer, keras = python_keras()) {
   model
 }
 
-# What the batch-norm layer of that model gets to see of `x`: means and (biased) variances.
+# Means and (biased) variances of the inputs of that model's batch-norm layer.
 expected_statistics <- function(weights, x = iris_x) {
   inputs <- x %*% weights[[1]] + rep(weights[[2]], each = nrow(x))
   means <- colMeans(inputs)

@@ -2,10 +2,10 @@
 never_a_number <- list(
   "NA" = NA, "NA" = NA_real_, "NaN" = NaN, "Inf" = Inf, '"a"' = "a", "TRUE" = TRUE,
   "-1" = -1, "-1" = -1L, "-Inf" = -Inf,
-  "a vector of length 2" = c(1, 2), "a vector of length 0" = numeric(), "a list" = list(1),
+  "a vector of length 2" = c(1, 2), "a vector of length 0" = numeric(), "a list of length 1" = list(1),
   "an object of class factor" = factor(1), "an object of class Date" = as.Date("2024-01-01"),
   "a function" = mean, "an object of type symbol" = as.name("x"), "1+2i" = 1 + 2i,
-  "NA" = NA_integer_, '"3"' = "3", "an object of class data.frame" = data.frame(x = 1),
+  "NA" = NA_integer_, '"3"' = "3", "a data frame" = data.frame(x = 1),
   "an object of class difftime" = as.difftime(1, units = "days"),
   "an object of type environment" = globalenv()
 )
@@ -23,17 +23,18 @@ fractions <- c(never_a_number, null, list("1.5" = 1.5))
 at_least_1 <- c(counts, list("0" = 0))
 not_null <- function(values) values[!names(values) %in% "NULL"]
 not_patterns <- list(
-  "NA" = NA, "NA" = NA_character_, "3" = 3, "TRUE" = TRUE, "a list" = list("bias"),
+  "NA" = NA, "NA" = NA_character_, "3" = 3, "TRUE" = TRUE, "a list of length 1" = list("bias"),
   "a vector of length 2" = c("bias", NA), "an object of class factor" = factor("bias"),
   "a function" = mean
 )
 not_0_or_1 <- c(null, list(
   "2" = 2, "-1" = -1L, "0.5" = 0.5, "NA" = NA, "NA" = NA_real_, '"1"' = "1",
-  "a vector of length 2" = c(0, 1), "a list" = list(1), "a function" = mean
+  "a vector of length 2" = c(0, 1), "a list of length 1" = list(1), "a function" = mean
 ))
 not_data <- list(
-  "NULL" = NULL, '"x"' = "x", "a list" = list(), "a list" = list(1, "x"),
-  "an object of class data.frame" = iris, "an object of class factor" = factor("a"),
+  "NULL" = NULL, '"x"' = "x", "a list of length 0" = list(),
+  'a list whose element 2 is "x"' = list(1, "x"),
+  "a data frame" = iris, "an object of class factor" = factor("a"),
   "an object of type symbol" = as.name("x")
 )
 names_and <- function(...) c(not_a_string, list(...))
@@ -49,7 +50,7 @@ a_name <- list(name = list("a string", not_a_string))
 averaging <- c(limits, a_name, list(check_finite = list("TRUE or FALSE", not_a_flag)))
 a_rate <- list("a number >= 0 or a Keras learning-rate schedule", c(never_a_number, null))
 
-# What each function can be called with, and what each argument refuses.
+# A valid call of each function, and the values that each argument refuses.
 valid <- list(
   optimizer_swa = list("sgd"), optimizer_lookahead = list("sgd"), optimizer_ema = list("sgd"),
   optimizer_moving_average = list("sgd"), lookahead_mechanism = list("sgd"),
@@ -144,7 +145,7 @@ expect_refused <- function(call, message) {
 for (f in names(wrong)) for (argument in names(wrong[[f]])) {
   allowed <- wrong[[f]][[argument]][[1]]
   values <- wrong[[f]][[argument]][[2]]
-  test_that(sprintf("%s() refuses what `%s` can't be", f, argument), {
+  test_that(sprintf("%s() refuses wrong values of `%s`", f, argument), {
     for (i in seq_along(values)) {
       arguments <- valid[[f]]
       arguments[argument] <- values[i]
@@ -163,22 +164,62 @@ test_that("each argument that a help page lists is refused something", {
   }
 })
 
-test_that("an argument without a default that is not given is called missing", {
-  expect_refused(callback_swa(), "`start_epoch` must be a whole number >= 2, not missing.")
-  expect_refused(callback_average_model_checkpoint(),
-                 "`update_weights` must be TRUE or FALSE, not missing.")
-  expect_refused(callback_average_model_checkpoint(TRUE),
-                 "`filepath` must be a string, not missing.")
+test_that("an argument without a default must be given", {
+  expect_refused(callback_swa(), "`start_epoch` must be given: a whole number >= 2.")
+  expect_refused(callback_average_model_checkpoint(), "`update_weights` must be given: TRUE or FALSE.")
+  expect_refused(callback_average_model_checkpoint(TRUE), "`filepath` must be given: a string.")
   expect_refused(
     learning_rate_schedule_swa(),
-    "`initial_learning_rate` must be a number >= 0 or a Keras learning-rate schedule, not missing."
+    "`initial_learning_rate` must be given: a number >= 0 or a Keras learning-rate schedule."
   )
   expect_refused(learning_rate_schedule_swa(0.1),
-                 "`swa_learning_rate` must be a number >= 0, not missing.")
+                 "`swa_learning_rate` must be given: a number >= 0.")
   expect_refused(learning_rate_schedule_swa(0.1, 0.01),
-                 "`start_averaging` must be a whole number >= 0, not missing.")
-  expect_refused(shadow_copy(), "`optimizer` must be an averaging optimizer, not missing.")
-  expect_refused(update_batch_norm(), "`model` must be a Keras model, not missing.")
+                 "`start_averaging` must be given: a whole number >= 0.")
+  expect_refused(shadow_copy(), "`optimizer` must be given: an averaging optimizer.")
+  expect_refused(update_batch_norm(), "`model` must be given: a Keras model.")
+})
+
+test_that("an array is described by its dimensions, a list by its first wrong element", {
+  expect_identical(describe(matrix(0, 150, 4)), "a 150 x 4 matrix")
+  expect_identical(describe(array(0, 2:4)), "a 2 x 3 x 4 array")
+  expect_identical(describe(1:3), "a vector of length 3")
+  expect_identical(describe_list(list(1, 2, "a", "b"), is.numeric), 'a list whose element 3 is "a"')
+  expect_identical(describe_list(list(), is.numeric), "a list of length 0")
+})
+
+test_that("an argument for `...` does not become another one by a shortened name", {
+  decay <- paste("`weight_decay` cannot be given: the weight decay of LARS, which is part of its",
+                 "trust ratio, is `weight_decay_rate`.")
+  expect_refused(optimizer_lars(1, weight_decay = 1e-4), decay)
+  expect_refused(optimizer_lars(1, weight_decay = 1e-4, weight_decay_rate = 0), decay)
+  expect_refused(do.call(optimizer_lars, list(weight_decay = 1e-4)), decay)
+  expect_refused(lapply(1, optimizer_lars, weight_decay = 1e-4), decay)
+  through <- function(...) optimizer_lars(...)
+  expect_refused(through(1, weight_decay = 1e-4), decay)
+  expect_refused(optimizer_lars(exclude_from_w = "bias"), paste(
+    "There is no argument `exclude_from_w`: did you mean `exclude_from_weight_decay`?"
+  ))
+  expect_refused(callback_average_model_checkpoint(FALSE, "a.keras", save_best = TRUE),
+                 "There is no argument `save_best`: did you mean `save_best_only`?")
+  expect_refused(install_kerasoptimizers(k = "keras"),
+                 "There is no argument `k`: did you mean `keras`?")
+})
+
+test_that("every function with `...` checks for shortened names, or has nothing to be mixed up", {
+  exported <- setdiff(getNamespaceExports("kerasoptimizers"), "lookahead_mechanism")
+  dotted <- Filter(function(name) "..." %in% names(formals(name)), exported)
+  checks <- vapply(dotted, function(name) "whole_names" %in% all.names(body(name)), NA)
+  expect_identical(unname(dotted[!checks]), character())
+})
+
+test_that("the order of arguments in tfaddons is noticed", {
+  said <- paste("`update_weights` must be TRUE or FALSE, and `filepath` comes second:",
+                "in the R package tfaddons it came first.")
+  expect_refused(callback_average_model_checkpoint("model.h5", FALSE), said)
+  expect_refused(callback_average_model_checkpoint("model.h5"), said)
+  expect_refused(callback_average_model_checkpoint("model.h5", "model.h5"),
+                 '`update_weights` must be TRUE or FALSE, not "model.h5".')
 })
 
 test_that("TRUE and FALSE are the verbosities 1 and 0", {
@@ -190,7 +231,7 @@ test_that("TRUE and FALSE are the verbosities 1 and 0", {
 test_that("further arguments need a name that is known", {
   expect_refused(
     optimizer_lars(clip = 1),
-    paste("optimizer_lars() has no argument `clip`; beside its own it takes `clipnorm`,",
+    paste("optimizer_lars() has no argument `clip`. In `...` it takes `clipnorm`,",
           "`clipvalue`, `global_clipnorm`, `decay`, `lr`, `use_ema`, `ema_momentum`,",
           "`ema_overwrite_frequency`, `loss_scale_factor`, `gradient_accumulation_steps`.")
   )
@@ -235,16 +276,16 @@ test_that("the inner optimizer has to be one", {
   optimizers <- list(optimizer_swa, optimizer_lookahead, optimizer_ema, optimizer_moving_average,
                      lookahead_mechanism)
   for (f in optimizers) {
-    expect_refused(f(), paste0(must_be, "missing."))
+    expect_refused(f(), "`optimizer` must be given: a Keras optimizer or the name of one.")
     expect_refused(f(NULL), paste0(must_be, "NULL."))
     expect_refused(f(NA), paste0(must_be, "NA."))
     expect_refused(f(NA_character_), paste0(must_be, "NA."))
     expect_refused(f(0.1), paste0(must_be, "0.1."))
     expect_refused(f(""), paste0(must_be, '"".'))
     expect_refused(f(c("sgd", "adam")), paste0(must_be, "a vector of length 2."))
-    expect_refused(f(list("sgd")), paste0(must_be, "a list."))
+    expect_refused(f(list("sgd")), paste0(must_be, "a list of length 1."))
     expect_refused(f(factor("sgd")), paste0(must_be, "an object of class factor."))
-    expect_refused(f(iris), paste0(must_be, "an object of class data.frame."))
+    expect_refused(f(iris), paste0(must_be, "a data frame."))
     expect_refused(f(mean), paste0(
       must_be, "a function: did you forget the parentheses, as in `optimizer_sgd()`?"
     ))
@@ -286,14 +327,14 @@ test_that("an error leaves the inner optimizer as it was", {
   expect_identical(as.numeric(sgd$learning_rate$numpy()), 0.25)
 })
 
-test_that("what is no averaging model or optimizer is refused", {
+test_that("objects that are neither a model nor an averaging optimizer are refused", {
   keras <- python_keras()
   must_be <- "`object` must be a compiled Keras model or an averaging optimizer, not "
   for (f in list(assign_average_vars, swap_weights, has_shadow_copy)) {
-    expect_refused(f(), paste0(must_be, "missing."))
+    expect_refused(f(), "`object` must be given: a compiled Keras model or an averaging optimizer.")
     expect_refused(f(NULL), paste0(must_be, "NULL."))
     expect_refused(f("model"), paste0(must_be, '"model".'))
-    expect_refused(f(list(1)), paste0(must_be, "a list."))
+    expect_refused(f(list(1)), paste0(must_be, "a list of length 1."))
     expect_refused(f(keras$optimizers$SGD()), paste0(must_be, "a Python object of class SGD."))
     expect_error(f(keras$Sequential()), "`object` must be compiled with an averaging optimizer",
                  class = "kerasoptimizers_error")
@@ -302,7 +343,7 @@ test_that("what is no averaging model or optimizer is refused", {
   }
 })
 
-test_that("shadow_copy() refuses what is no averaging optimizer, or no model of its Keras", {
+test_that("shadow_copy() refuses other optimizers, and models of the other Keras", {
   keras <- python_keras()
   must_be <- "`optimizer` must be an averaging optimizer, not "
   expect_refused(shadow_copy("sgd"), paste0(must_be, '"sgd".'))
@@ -312,7 +353,8 @@ test_that("shadow_copy() refuses what is no averaging optimizer, or no model of 
   }
   ema <- optimizer_ema("sgd")
   must_be <- "`model` must be a built Keras 3 model or a list of its variables, not "
-  expect_refused(shadow_copy(ema), paste0(must_be, "missing."))
+  expect_refused(shadow_copy(ema),
+                 "`model` must be given: a built Keras 3 model or a list of its variables.")
   expect_refused(shadow_copy(ema, 1), paste0(must_be, "1."))
   expect_refused(shadow_copy(ema, keras$layers$Dense(1L)),
                  paste0(must_be, "a Python object of class Dense."))
@@ -324,7 +366,7 @@ test_that("shadow_copy() refuses what is no averaging optimizer, or no model of 
 })
 
 for (argument in c("x", "batch_size", "steps", "verbose")) {
-  test_that(sprintf("update_batch_norm() refuses what `%s` can't be", argument), {
+  test_that(sprintf("update_batch_norm() refuses wrong values of `%s`", argument), {
     model <- iris_model("sgd", python_keras())
     case <- list(
       x = list("an array, a list of arrays, a data set, a generator or a function", not_data),
@@ -343,11 +385,11 @@ for (argument in c("x", "batch_size", "steps", "verbose")) {
   })
 }
 
-test_that("update_batch_norm() refuses what is no built model", {
+test_that("update_batch_norm() refuses everything but a built model", {
   keras <- python_keras()
   must_be <- "`model` must be a Keras model, not "
   expect_refused(update_batch_norm(NULL, iris_x), paste0(must_be, "NULL."))
-  expect_refused(update_batch_norm(iris_x, iris_x), paste0(must_be, "a vector of length 600."))
+  expect_refused(update_batch_norm(iris_x, iris_x), paste0(must_be, "a 150 x 4 matrix."))
   expect_refused(update_batch_norm(keras$layers$Dense(1L), iris_x),
                  paste0(must_be, "a Python object of class Dense."))
   unbuilt <- keras$Sequential(list(keras$layers$BatchNormalization()))
@@ -363,7 +405,8 @@ test_that("variables have to be a list of variables, and weights stay as they we
   must_be <- "`variables` must be a list of Keras variables, not "
   expect_refused(assign_average_vars(optimizer), paste0(must_be, "NULL."))
   expect_refused(assign_average_vars(optimizer, 3), paste0(must_be, "3."))
-  expect_refused(assign_average_vars(optimizer, list(1, 2)), paste0(must_be, "a list."))
+  expect_refused(assign_average_vars(optimizer, c(model$trainable_variables, 2)),
+                 paste0(must_be, "a list whose element 5 is 2."))
   expect_refused(assign_average_vars(optimizer, mean), paste0(must_be, "a function."))
   expect_refused(assign_average_vars(model, model$trainable_variables[[1]]),
                  paste0(must_be, "a Python object of class Variable."))
@@ -382,7 +425,9 @@ test_that("the option has to name a Keras", {
 test_that("callbacks and LARS are of the Keras of the option, and a schedule's own", {
   tf_keras <- python_keras("tf_keras")
   keras <- python_keras()
-  root <- function(x) sub("[.].*", "", sub("kerasoptimizers[.]", "", python_classes(x)[[1]]))
+  made_for <- function(x) {
+    generation_of(x, c("Callback", "BaseOptimizer", "_BaseOptimizer", "LearningRateSchedule"))
+  }
   made <- function() {
     list(
       optimizer_lars(), callback_swa(2), callback_swap_averages(),
@@ -392,12 +437,11 @@ test_that("callbacks and LARS are of the Keras of the option, and a schedule's o
   }
   for (generation in c("keras3", "keras")) {
     withr::local_options(kerasoptimizers.keras = generation)
-    expected <- sub("kerasoptimizers[.]", "", modules[[generation]])
-    for (x in made()) expect_identical(root(x), expected)
-    for (case in list(list(keras, "keras3"), list(tf_keras, "tf_keras"))) {
+    for (x in made()) expect_identical(made_for(x), generation)
+    for (case in list(list(keras, "keras3"), list(tf_keras, "keras"))) {
       schedule <- case[[1]]$optimizers$schedules$ExponentialDecay(0.1, 10L, 0.5)
-      expect_identical(root(optimizer_lars(schedule)), case[[2]])
-      expect_identical(root(learning_rate_schedule_swa(schedule, 0.01, 10)), case[[2]])
+      expect_identical(made_for(optimizer_lars(schedule)), case[[2]])
+      expect_identical(made_for(learning_rate_schedule_swa(schedule, 0.01, 10)), case[[2]])
     }
   }
 })
@@ -412,6 +456,29 @@ test_that("a name of an optimizer means the Keras of the option, else of the env
   }
   withr::local_options(kerasoptimizers.keras = "keras3")
   expect_identical(inner_generation("sgd"), "keras3")
+})
+
+test_that("an attached R package says which Keras is meant, if only one of the two is", {
+  withr::local_envvar(TF_USE_LEGACY_KERAS = NA)
+  withr::local_options(kerasoptimizers.keras = NULL)
+  skip_if(any(c("package:keras3", "package:keras") %in% search()), "one of them is attached")
+  attach_one <- function(name, frame = parent.frame()) {
+    attach(list(), name = name)
+    withr::defer(detach(name, character.only = TRUE), frame)
+  }
+  local({
+    attach_one("package:keras")
+    expect_identical(inner_generation("sgd"), "keras")
+    attach_one("package:keras3")
+    expect_identical(inner_generation("sgd"), "keras3")
+    withr::local_envvar(TF_USE_LEGACY_KERAS = "1")
+    expect_identical(inner_generation("sgd"), "keras")
+  })
+  withr::local_envvar(TF_USE_LEGACY_KERAS = "1")
+  attach_one("package:keras3")
+  expect_identical(inner_generation("sgd"), "keras3")
+  withr::local_options(kerasoptimizers.keras = "keras")
+  expect_identical(inner_generation("sgd"), "keras")
 })
 
 test_that("an optimizer object means the Keras that it comes from", {

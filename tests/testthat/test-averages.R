@@ -118,6 +118,63 @@ test_that("a model's optimizer is found through the loss scaling of mixed precis
   expect_false(identical(weights_of(model), before))
 })
 
+for (module in c("keras", "tf_keras")) {
+  test_that(paste("an optimizer in mixed precision is found inside of Keras's:", module), {
+    keras <- local_keras(module)
+    policy <- keras$mixed_precision$global_policy()
+    keras$mixed_precision$set_global_policy("mixed_float16")
+    withr::defer(keras$mixed_precision$set_global_policy(policy))
+    inner <- optimizer_swa(keras$optimizers$SGD(0.01), average_period = 2)
+    model <- iris_model(inner, keras)
+    given <- model$optimizer
+    expect_match(class(given)[[1]], "LossScaleOptimizer")
+    expect_false(has_shadow_copy(given))
+    expect_identical(shadow_copy(given, model), given)
+    expect_true(has_shadow_copy(given))
+    fit(model)
+    expect_identical(averaging_optimizer(model)$name, "SWA")
+    expect_identical(averaging_optimizer(given)$name, "SWA")
+    expect_identical(averaging_optimizer(averaging_optimizer(model))$name, "SWA")
+    expect_gt(summary(averaging_optimizer(model))$snapshots, 10)
+    before <- weights_of(model)
+    expect_identical(swap_weights(given), given)
+    expect_false(identical(weights_of(model), before))
+    swap_weights(given)
+    expect_identical(weights_of(model), before)
+    averages <- lapply(model$trainable_variables, function(v) {
+      as.array(averaging_optimizer(model)$get_slot(v, "average")$numpy())
+    })
+    assign_average_vars(given, model$trainable_variables)
+    expect_equal(weights_of(model), averages, tolerance = 1e-6)
+    other <- keras$mixed_precision$LossScaleOptimizer(keras$optimizers$SGD())
+    expect_error(averaging_optimizer(other), "`object` must be .* class LossScaleOptimizer",
+                 class = "kerasoptimizers_argument_error")
+  })
+}
+
+test_that("a Keras 2 model with frozen layers and a lookup table gets the averages that there are", {
+  keras <- local_keras("tf_keras")
+  tf <- reticulate::import("tensorflow")
+  text <- keras$layers$TextVectorization(max_tokens = 20L, output_sequence_length = 4L)
+  words <- tf$constant(matrix(rep(c("a b c", "c d e f", "b d"), 10), ncol = 1))
+  text$adapt(words)
+  frozen <- keras$layers$Dense(3L)
+  frozen$trainable <- FALSE
+  model <- keras$Sequential(list(
+    keras$layers$Input(list(1L), dtype = "string"), text, keras$layers$Embedding(20L, 4L),
+    keras$layers$GlobalAveragePooling1D(), frozen, keras$layers$Dense(1L)
+  ))
+  optimizer <- optimizer_swa(keras$optimizers$SGD(0.1), average_period = 2)
+  model$compile(optimizer, loss = "mse")
+  model$fit(words, tf$constant(matrix(1:30 / 10, ncol = 1)), verbose = 0L, epochs = 5L)
+  values <- function(variables) lapply(variables, function(v) as.array(v$numpy()))
+  before <- values(frozen$weights)
+  averages <- averages_of(model)
+  assign_average_vars(model)
+  expect_identical(values(model$trainable_variables), averages)
+  expect_identical(values(frozen$weights), before)
+})
+
 test_that("the averages of a Keras 2 model are handled alike", {
   keras <- python_keras("tf_keras")
   for (optimizer in list(keras$optimizers$Adam, keras$optimizers$legacy$SGD)) {

@@ -66,7 +66,7 @@ for (module in c("keras", "tf_keras")) {
     expect_statistics(model, expected_statistics(weights_of(model), some))
   })
 
-  test_that(paste("callback_swa() with what can't be stops before training:", module), {
+  test_that(paste("callback_swa() with impossible arguments stops before training:", module), {
     keras <- local_keras(module)
     model <- iris_model(keras$optimizers$SGD(0.1), keras)
     before <- weights_of(model)

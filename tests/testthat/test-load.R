@@ -20,7 +20,7 @@ test_that("a missing Python is one line with the command that mends it", {
 
 test_that("a Python without Keras is one line with the command that mends it", {
   python_keras()
-  # A module that shadows Keras and can't be imported stands for a missing one.
+  # A module that shadows Keras and can't be imported takes the role of a missing one.
   dir <- withr::local_tempdir()
   writeLines("import keras_is_not_here", file.path(dir, "keras.py"))
   output <- run_r('
@@ -61,6 +61,33 @@ for (module in c("keras", "tf_keras")) {
   })
 }
 
+for (module in c("keras", "tf_keras")) {
+  test_that(paste("models load again after Keras forgot our classes:", module), {
+    keras <- local_keras(module)
+    withr::defer(make_known())
+    file <- withr::local_tempfile(fileext = ".keras")
+    rate <- learning_rate_schedule_swa(0.1, 0.01, 10)
+    model <- train(iris_model(optimizer_swa(keras$optimizers$SGD(rate)), keras), 1)
+    model$save(file)
+    forget <- reticulate::py_eval("lambda keras: keras.saving.get_custom_objects().clear()")
+    callback <- callback_swa(2)
+    variables <- model$trainable_variables
+    # Each of these is enough.
+    for (call in expression(
+      optimizer_ema(keras$optimizers$SGD()), callback_swa(2), has_shadow_copy(model),
+      has_shadow_copy(model$optimizer), swap_weights(model), swap_weights(model$optimizer),
+      assign_average_vars(model), assign_average_vars(model$optimizer, variables),
+      shadow_copy(model$optimizer, model), update_batch_norm(model, iris_x, verbose = 0),
+      summary(model$optimizer)
+    )) {
+      forget(keras)
+      eval(call)
+      loaded <- keras$models$load_model(file)
+      expect_identical(class(loaded$optimizer), class(model$optimizer), info = deparse(call))
+    }
+  })
+}
+
 test_that("a Python error about an argument is one line, any other stays as it is", {
   python_keras()
   fails <- reticulate::py_eval("lambda kind: (_ for _ in ()).throw(kind('`x` is {wrong}.\\nSo.'))")
@@ -72,7 +99,7 @@ test_that("a Python error about an argument is one line, any other stays as it i
   expect_false(inherits(other, "kerasoptimizers_error"))
 })
 
-test_that("install_kerasoptimizers() asks reticulate for what the chosen Keras needs", {
+test_that("install_kerasoptimizers() asks reticulate for the packages of the chosen Keras", {
   output <- run_r('
     asked <- function(packages, envname, pip, ...) {
       cat("asked:", setdiff(packages, "numpy<2"), "in", envname, "by", c(pip = pip, ...), "\n")
@@ -97,4 +124,19 @@ test_that("install_kerasoptimizers() asks reticulate for what the chosen Keras n
     '`backend` must be "tensorflow", "jax" or "torch", not NA.',
     "started: FALSE"
   ))
+})
+
+test_that("methods go by public names of classes, wherever these stand in Python", {
+  methods <- getNamespaceInfo("kerasoptimizers", "S3methods")
+  classes <- grep("^kerasoptimizers[.]", unique(methods[, 2]), value = TRUE)
+  expect_gt(length(classes), 4)
+  for (module in names(modules)) {
+    python_keras(keras_modules[[module]])
+    keras <- python_module(module)
+    mro <- reticulate::py_eval("lambda m: [c.__module__ + '.' + c.__qualname__ for x in
+      (m.SWA, m.LARS, m.SWACallback, m.SwapAverages, m.AverageModelCheckpoint, m.SWALearningRate)
+      for c in x.__mro__]")(keras)
+    expect_identical(setdiff(classes, mro), character())
+    expect_false(any(grepl("^kerasoptimizers[.].*[.]", classes)))
+  }
 })

@@ -1,4 +1,4 @@
-# What R says of old names, and of a Python that is not there or not new enough.
+# Messages about old names, and about a Python that is missing or too old.
 
 heard <- function(code) {
   said <- character()
@@ -108,7 +108,7 @@ test_that("a Keras that is too old is one line with the command that mends it", 
   output <- with_old("keras", "3.7.0.dev1", 'optimizer_swa("sgd")')
   expect_match(output, paste0(
     "^The Python package keras in .* is 3.7.0.dev1, and 3.8 or newer is needed: run ",
-    "`install_kerasoptimizers\\(\\)`, restart R.$"
+    "`install_kerasoptimizers\\(\\)` and restart R.$"
   ), all = FALSE)
   output <- with_old("tf_keras", "2.15.1", paste(
     '{options(kerasoptimizers.keras = "keras"); optimizer_swa("sgd")}'
@@ -117,7 +117,7 @@ test_that("a Keras that is too old is one line with the command that mends it", 
                all = FALSE)
 })
 
-# What require_versions() says with such a Python, which need not be there for it.
+# The answer of require_versions() for such a Python, which need not be installed.
 with_config <- function(python, keras) {
   check <- require_versions
   environment(check) <- rlang::env(environment(check), `::` = function(package, name) {
@@ -132,7 +132,7 @@ with_config <- function(python, keras) {
 
 test_that("a Python that is too old is one line, before Keras is blamed", {
   output <- with_config("3.9", "2.0")
-  expect_match(output, "is Python 3.9, and 3.10 or newer is needed: restart R, choose one by", fixed = TRUE)
+  expect_match(output, "is Python 3.9, and 3.10 or newer is needed: restart R, choose another", fixed = TRUE)
   expect_match(with_config("3.10", "3.8.0"), "fine")
 })
 

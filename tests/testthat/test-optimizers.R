@@ -143,7 +143,7 @@ test_that("arguments stand in the order of the originals", {
   ))
 })
 
-test_that("what comes back is a Keras optimizer around the one given", {
+test_that("the result is a Keras optimizer around the given one", {
   keras <- python_keras()
   adam <- keras$optimizers$Adam(0.01)
   optimizer <- optimizer_swa(adam)

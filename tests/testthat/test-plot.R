@@ -1,72 +1,81 @@
-# Pictures go to a device that writes no file; what they show is seen by what they draw with.
+# Pictures are looked at through ggplot2: their data, and what their layers draw.
 
-with_engines <- function(test) {
-  for (engine in c("base", "ggplot2")) {
-    if (engine == "ggplot2" && !requireNamespace("ggplot2", quietly = TRUE)) {
-      skip("R package ggplot2 not installed: only base graphics were tested")
-    }
-    withr::local_options(kerasoptimizers.ggplot2 = engine == "ggplot2")
-    drawn <- new_device()
-    test(engine)
-    expect_true(drawn(), label = paste("something drawn with", engine))
+skip_without_ggplot2 <- function() {
+  if (!requireNamespace("ggplot2", quietly = TRUE)) {
+    skip("R package ggplot2 not installed: no picture was tested")
   }
 }
 
-# A device, closed when the caller is done, and a function that says whether it was drawn on.
-new_device <- function(envir = parent.frame()) {
-  grDevices::pdf(NULL)
-  device <- grDevices::dev.cur()
-  grDevices::dev.control("enable")
-  empty <- grDevices::recordPlot()
-  withr::defer(grDevices::dev.off(device), envir)
-  function() !identical(length(grDevices::recordPlot()[[1]]), length(empty[[1]]))
-}
+layer <- function(picture, i) ggplot2::layer_data(picture, i)
 
-layers <- function() ggplot2::layer_data(ggplot2::last_plot(), 2)
+# The values of `x` at the points or ticks.
+marks <- function(picture) layer(picture, 2)$x
 
 for (module in c("keras", "tf_keras")) {
-  test_that(paste("a schedule is drawn with its moments:", module), {
+  test_that(paste("a schedule is shown with its moments:", module), {
+    skip_without_ggplot2()
     local_keras(module)
     rate <- learning_rate_schedule_swa(0.5, 0.25, 40, cycle_updates = 5)
-    with_engines(function(engine) {
-      shown <- withVisible(plot(rate, updates = 60))
-      expect_false(shown$visible)
-      data <- shown$value
-      expect_identical(data$update, 0:59)
-      expect_equal(data$learning_rate, as.vector(rate(0:59)$numpy()))
-      expect_identical(data$update[data$due], c(40L, 45L, 50L, 55L))
-      # The end of a cycle.
-      expect_equal(data$learning_rate[data$due], rep(0.25, 4))
-      if (engine == "ggplot2") expect_equal(layers()$x, c(40, 45, 50, 55))
-    })
-    new_device()
-    expect_identical(nrow(plot(rate)), 91L)
-    every <- plot(rate, 60, average_period = 20)
+    shown <- withVisible(plot(rate, updates = 60))
+    expect_true(shown$visible)
+    expect_s3_class(shown$value, "ggplot")
+    data <- shown$value$data
+    expect_identical(names(data), c("update", "learning_rate", "due"))
+    expect_identical(data$update, 0:59)
+    expect_equal(data$learning_rate, as.vector(rate(0:59)$numpy()))
+    expect_identical(data$update[data$due], c(40L, 45L, 50L, 55L))
+    # The end of a cycle.
+    expect_equal(data$learning_rate[data$due], rep(0.25, 4))
+    expect_equal(marks(shown$value), c(40, 45, 50, 55))
+    expect_equal(layer(shown$value, 1)$y, data$learning_rate)
+    expect_identical(nrow(plot(rate)$data), 91L)
+    every <- plot(rate, 60, average_period = 20)$data
     expect_identical(every$update[every$due], 40L)
-    constant <- plot(learning_rate_schedule_swa(0.5, 0.25, 40))
+    constant <- plot(learning_rate_schedule_swa(0.5, 0.25, 40))$data
     expect_identical(constant$update[constant$due], seq(40L, 140L, 10L))
   })
 
-  test_that(paste("an optimizer is drawn with its rates and moments:", module), {
+  test_that(paste("an optimizer is shown with its rates and moments:", module), {
+    skip_without_ggplot2()
     keras <- local_keras(module)
     rate <- learning_rate_schedule_swa(0.5, 0.25, 20, cycle_updates = 5)
-    cycles <- optimizer_swa(keras$optimizers$SGD(rate), 20, 5)
-    constant <- optimizer_lookahead(keras$optimizers$SGD(0.5), 4)
-    with_engines(function(engine) {
-      data <- plot(cycles, updates = 41)
-      expect_equal(data$learning_rate, as.vector(rate(0:40)$numpy()))
-      expect_identical(data$update[data$due], seq(20L, 40L, 5L))
-      data <- plot(constant)
-      expect_equal(unique(data$learning_rate), 0.5)
-      expect_identical(data$update[data$due], seq(3L, 40L, 4L))
-      if (engine == "ggplot2") expect_equal(layers()$x, seq(3, 40, 4))
-    })
-    new_device()
+    data <- plot(optimizer_swa(keras$optimizers$SGD(rate), 20, 5), updates = 41)$data
+    expect_equal(data$learning_rate, as.vector(rate(0:40)$numpy()))
+    expect_identical(data$update[data$due], seq(20L, 40L, 5L))
+    constant <- plot(optimizer_lookahead(keras$optimizers$SGD(0.5), 4))
+    expect_equal(unique(constant$data$learning_rate), 0.5)
+    expect_identical(constant$data$update[constant$data$due], seq(3L, 40L, 4L))
+    expect_equal(marks(constant), seq(3, 40, 4))
     decayed <- suppressMessages(optimizer_ema(keras$optimizers$SGD(0.5), decay = 1))
-    expect_equal(plot(decayed, 3)$learning_rate, 0.5 / 1:3, tolerance = 1e-6)
+    expect_equal(plot(decayed, 3)$data$learning_rate, 0.5 / 1:3, tolerance = 1e-6)
   })
 
-  test_that(paste("metrics of weights and averages are drawn from one training:", module), {
+  test_that(paste("callback_swa() is shown after fit():", module), {
+    skip_without_ggplot2()
+    keras <- local_keras(module)
+    callback <- callback_swa(2, "cyclic", 0.05, 0.25, swa_freq = 2)
+    expect_error(plot(callback), "`x` must be a callback after fit(), not before", fixed = TRUE)
+    fit(iris_model(keras$optimizers$SGD(0.5), keras), 4, list(callback))
+    picture <- plot(callback)
+    rows <- as.data.frame(callback)
+    expect_identical(picture$data[names(rows)], rows)
+    expect_equal(picture$data$time, 1:40 / 10)
+    expect_equal(layer(picture, 1)$y, rows$learning_rate)
+    expect_equal(marks(picture), c(2, 4))
+
+    callback <- callback_swa(3, "constant", swa_lr = 0.1)
+    fit(iris_model(keras$optimizers$SGD(0.5), keras), 4, list(callback))
+    expect_equal(plot(callback)$data$time, 1:4)
+    expect_equal(marks(plot(callback)), c(3, 4))
+
+    # No rates are known: the number of snapshots.
+    callback <- callback_swa(3)
+    fit(iris_model("sgd", keras), 4, list(callback))
+    expect_equal(layer(plot(callback), 2)$y, c(1, 2))
+  })
+
+  test_that(paste("metrics of weights and averages are shown from one training:", module), {
+    skip_without_ggplot2()
     keras <- local_keras(module)
     fit_with <- function(...) {
       model <- iris_model(optimizer_swa(keras$optimizers$SGD(0.05), 12, 2), keras)
@@ -75,24 +84,27 @@ for (module in c("keras", "tf_keras")) {
     history <- fit_with(callback_swap_averages(weights_too = TRUE))
     weights <- fit_with()
     averages <- fit_with(callback_swap_averages())
-    with_engines(function(engine) {
-      data <- plot_averaging(history)
-      expect_setequal(data$metric, c("loss", "accuracy"))
-      loss <- data[data$metric == "loss", ]
-      expect_identical(loss$epoch, rep(1:3, 2))
-      expect_equal(loss$value[loss$of == "weights"], as.numeric(weights$history$val_loss),
-                   tolerance = 1e-6)
-      expect_equal(loss$value[loss$of == "averages"], as.numeric(averages$history$val_loss),
-                   tolerance = 1e-6)
-      expect_identical(unique(plot_averaging(history, "accuracy")$metric), "accuracy")
-    })
-    expect_error(plot_averaging(averages), "`history` must be of a fit() with validation data and",
+    picture <- plot_averaging(history)
+    expect_s3_class(picture, "ggplot")
+    data <- picture$data
+    expect_identical(names(data), c("epoch", "metric", "of", "value"))
+    expect_setequal(data$metric, c("loss", "accuracy"))
+    loss <- data[data$metric == "loss", ]
+    expect_identical(loss$epoch, rep(1:3, 2))
+    expect_equal(loss$value[loss$of == "weights"], as.numeric(weights$history$val_loss),
+                 tolerance = 1e-6)
+    expect_equal(loss$value[loss$of == "averages"], as.numeric(averages$history$val_loss),
+                 tolerance = 1e-6)
+    expect_identical(nrow(layer(picture, 1)), 12L)
+    expect_identical(unique(plot_averaging(history, "accuracy")$data$metric), "accuracy")
+    expect_error(plot_averaging(averages), "`history` must come from a fit() with validation data and",
                  fixed = TRUE)
     expect_error(plot_averaging(history, "mae"),
-                 '`metric` must be among "(loss|accuracy)", "(loss|accuracy)", not "mae".')
+                 '`metric` must be one of "(loss|accuracy)", "(loss|accuracy)", not "mae".')
   })
 
-  test_that(paste("the loss is drawn over the plane through three weight vectors:", module), {
+  test_that(paste("the loss is shown over the plane through three weight vectors:", module), {
+    skip_without_ggplot2()
     keras <- local_keras(module)
     model <- iris_model(keras$optimizers$SGD(0.05), keras)
     vectors <- list(start = model$get_weights(), middle = train(model, 1)$get_weights(),
@@ -103,35 +115,38 @@ for (module in c("keras", "tf_keras")) {
       twin$set_weights(weights)
       twin$evaluate(iris_x, iris_y, verbose = 0L)[[1]]
     }
-    with_engines(function(engine) {
-      plane <- plot_loss_plane(model, vectors, iris_x, iris_y, size = 3, margin = 0, verbose = FALSE)
-      expect_identical(weights_of(model), before)
-      expect_identical(names(plane)[1:2], c("first", "second"))
-      expect_setequal(names(plane)[3:4], c("loss", "accuracy"))
-      expect_identical(nrow(plane), 9L)
-      points <- attr(plane, "points")
-      expect_identical(points$name, c("start", "middle", "end"))
-      # The first vector is a corner of a grid without margin.
-      corner <- plane$first == points$first[[1]] & plane$second == points$second[[1]]
-      expect_equal(plane$loss[corner], loss_with(vectors$start), tolerance = 1e-4)
-      expect_false(withVisible(plot(plane, "accuracy"))$visible)
-      expect_error(plot(plane, "mae"), "`metric` must be among", fixed = TRUE)
-    })
+    picture <- plot_loss_plane(model, vectors, iris_x, iris_y, size = 3, margin = 0, verbose = FALSE)
+    expect_identical(weights_of(model), before)
+    expect_s3_class(picture, "ggplot")
+    plane <- picture$data
+    expect_s3_class(plane, "kerasoptimizers_loss_plane")
+    expect_identical(names(plane)[1:2], c("first", "second"))
+    expect_setequal(names(plane)[3:4], c("loss", "accuracy"))
+    expect_identical(nrow(plane), 9L)
+    points <- attr(plane, "points")
+    expect_identical(points$name, c("start", "middle", "end"))
+    # The first vector is a corner of a grid without margin.
+    corner <- plane$first == points$first[[1]] & plane$second == points$second[[1]]
+    expect_equal(plane$loss[corner], loss_with(vectors$start), tolerance = 1e-4)
+    accuracy <- plot(plane, "accuracy")
+    expect_match(accuracy$labels$title, "accuracy")
+    expect_identical(accuracy$data, plane)
+    expect_error(plot(plane, "mae"), "`metric` must be one of", fixed = TRUE)
   })
 
   test_that(paste("batch norm is recalibrated at each point on request:", module), {
+    skip_without_ggplot2()
     keras <- local_keras(module)
     model <- iris_norm_model(keras$optimizers$SGD(0.05), keras)
     vectors <- list(model$get_weights(), train(model, 1)$get_weights(), train(model, 2)$get_weights())
     before <- weights_of(model)
     loss_of <- function(recalibrate) {
       plane <- plot_loss_plane(model, vectors, iris_x, iris_y, size = 2, margin = 0,
-                               recalibrate = recalibrate, verbose = FALSE)
+                               recalibrate = recalibrate, verbose = FALSE)$data
       expect_identical(weights_of(model), before)
       expect_identical(attr(plane, "points")$name, paste("weights", 1:3))
       plane$loss[[which(plane$first == 0 & plane$second == 0)]]
     }
-    new_device()
     twin <- iris_norm_model("sgd", keras)
     twin$set_weights(vectors[[1]])
     update_batch_norm(twin, iris_x, verbose = 0)
@@ -168,41 +183,152 @@ test_that("the model has its weights back after an error and an interrupt on the
   }
 })
 
-test_that("a loss that is not finite leaves a gap, and one that is the same everywhere is drawn", {
-  plane <- structure(
-    cbind(expand.grid(first = 1:3, second = 1:3), loss = c(Inf, NaN, 1:7), flat = 1,
-          none = NaN),
+# A plane of which the values are known.
+known_plane <- function(...) {
+  structure(
+    cbind(expand.grid(first = 1:3, second = 1:3), ...),
     points = data.frame(name = letters[1:3], first = 1:3, second = c(1, 3, 2)),
     class = c("kerasoptimizers_loss_plane", "data.frame")
   )
-  with_engines(function(engine) {
-    plot(plane)
-    if (engine == "ggplot2") {
-      fill <- ggplot2::layer_data(ggplot2::last_plot(), 1)
-      expect_identical(fill$fill == "white", is.na(c(NA, NA, 1:7)))
-    }
-    plot(plane, "flat")
-    plot(plane, "none")
-  })
+}
+
+# The places, of 40 x 40 in the grid, that are in one of the filled polygons.
+filled <- function(picture) {
+  polygons <- layer(picture, 1)
+  inside <- function(x, y) {
+    sum(vapply(split(polygons, list(polygons$group, polygons$subgroup), drop = TRUE), function(p) {
+      next_one <- c(2:nrow(p), 1)
+      crosses <- (p$y > y) != (p$y[next_one] > y)
+      at <- (p$x[next_one] - p$x) * (y - p$y) / (p$y[next_one] - p$y) + p$x
+      sum(crosses & x < at)
+    }, 0)) %% 2 == 1
+  }
+  at <- seq(1.013, 2.987, length.out = 40)
+  outer(at, at, Vectorize(inside))
+}
+
+test_that("the plane is filled smoothly, up to its highest level", {
+  skip_without_ggplot2()
+  picture <- plot(known_plane(loss = c(1, 2, 3, 2, 4, 9, 9, 9, 9)))
+  expect_s3_class(picture$layers[[1]]$stat, "StatContourFilled")
+  expect_true(all(filled(picture)))
+  # Labels have a ground of their own, so that they can be read on dark colors.
+  labels <- picture$layers[[length(picture$layers)]]
+  expect_s3_class(labels$geom, "GeomLabel")
+  expect_identical(labels$aes_params$fill, "white")
+})
+
+test_that("a loss that is not finite leaves a gap, and one that is the same everywhere is shown", {
+  skip_without_ggplot2()
+  plane <- known_plane(loss = c(Inf, NaN, 1:7), flat = 1, zero = 0, none = NaN)
+  expect_silent(gap <- filled(plot(plane)))
+  expect_false(any(gap[1:20, 1:20]))
+  expect_true(all(gap[, 21:40]))
+  for (metric in c("flat", "zero")) {
+    expect_silent(full <- filled(plot(plane, metric)))
+    expect_true(all(full))
+  }
+  # Nothing but the points.
+  expect_silent(ggplot2::ggplot_build(plot(plane, "none")))
+  expect_identical(nrow(layer(plot(plane, "none"), 1)), 3L)
+})
+
+test_that("a long series is thinned, and keeps its shape and its moments", {
+  skip_without_ggplot2()
+  python_keras()
+  # Cycles that are shorter than the distance of thinned rows, and a moment at the end of each.
+  rate <- learning_rate_schedule_swa(0.5, 0.25, 100000, cycle_updates = 50)
+  picture <- plot(rate, updates = 200001)
+  data <- picture$data
+  expect_lt(nrow(data), 5000)
+  expect_identical(range(data$update), c(0L, 200000L))
+  late <- data$learning_rate[data$update > 100000]
+  expect_equal(range(late), as.vector(rate(c(100050, 100001))$numpy()), tolerance = 1e-5)
+  expect_equal(data$learning_rate, as.vector(rate(data$update)$numpy()), tolerance = 1e-6)
+  moments <- data$update[data$due]
+  expect_true(all((moments - 100000) %% 50 == 0))
+  expect_identical(range(moments), c(100000L, 200000L))
+  expect_gt(length(moments), 1900)
+  expect_identical(marks(picture), as.numeric(moments))
+  expect_match(picture$labels$subtitle, "Ticks at the bottom .* [(]some of 2,001[)]")
+  # All of them, if there are fewer.
+  data <- plot(rate, updates = 190001)$data
+  expect_identical(data$update[data$due], seq(100000L, 190000L, 50L))
+  every <- plot(optimizer_ema("sgd"), updates = 1e5)$data
+  expect_lt(nrow(every), 5000)
+  expect_identical(range(every$update[every$due]), c(0L, 99999L))
+})
+
+test_that("with several learning rates the moments are shown alone", {
+  skip_without_ggplot2()
+  data <- data.frame(update = 0:9, learning_rate = NA_real_, due = rep(c(FALSE, TRUE), 5))
+  picture <- draw_course(data, "SWA")
+  expect_identical(picture$data, data)
+  expect_equal(marks(picture), c(1, 3, 5, 7, 9))
+  expect_identical(picture$labels$title, "When SWA averages")
+})
+
+test_that("a user can add to a picture, and autoplot() returns the same one", {
+  skip_without_ggplot2()
+  python_keras()
+  rate <- learning_rate_schedule_swa(0.5, 0.25, 40)
+  picture <- plot(rate) + ggplot2::theme_bw() + ggplot2::labs(title = "Mine")
+  expect_s3_class(picture, "ggplot")
+  expect_identical(picture$labels$title, "Mine")
+  file <- withr::local_tempfile(fileext = ".pdf")
+  grDevices::pdf(file)
+  expect_silent(print(picture))
+  grDevices::dev.off()
+  expect_gt(file.size(file), 0)
+  callback <- callback_swa(2)
+  fit(iris_model("sgd"), 3, list(callback))
+  for (x in list(rate, optimizer_swa("sgd"), callback, known_plane(loss = 1:9))) {
+    expect_identical(ggplot2::autoplot(x)$data, plot(x)$data)
+  }
+  expect_identical(nrow(ggplot2::autoplot(rate, updates = 7)$data), 7L)
+})
+
+test_that("settings of base graphics are not dropped without a word", {
+  skip_without_ggplot2()
+  python_keras()
+  for (x in list(learning_rate_schedule_swa(0.5, 0.25, 40), optimizer_swa("sgd"), callback_swa(2),
+                 known_plane(loss = 1:9))) {
+    expect_error(plot(x, main = "Mine"),
+                 "There is no argument `main`: add `ggplot2::labs(title = )` to the picture.",
+                 fixed = TRUE, class = "kerasoptimizers_argument_error")
+    expect_error(plot(x, ylim = 0:1), "add `ggplot2::coord_cartesian(ylim = )`", fixed = TRUE)
+    expect_error(plot(x, no_such = 1), "There is no argument `no_such`.", fixed = TRUE)
+  }
+})
+
+test_that("an object without a picture says what to do", {
+  python_keras()
+  expect_error(plot(optimizer_lars(1)), "`x` must be .* LARS: .* Plot its learning-rate schedule",
+               class = "kerasoptimizers_argument_error")
+  for (callback in list(callback_swap_averages(), callback_average_model_checkpoint(FALSE, "a.keras"))) {
+    expect_error(plot(callback), "give what fit() returned to plot_averaging().", fixed = TRUE,
+                 class = "kerasoptimizers_argument_error")
+  }
 })
 
 test_that("progress is shown on request only", {
+  skip_without_ggplot2()
   python_keras()
   model <- iris_model("sgd")
   vectors <- list(model$get_weights(), train(model, 1)$get_weights(), train(model, 1)$get_weights())
   withr::local_options(cli.progress_show_after = 0, cli.dynamic = TRUE, cli.progress_clear = FALSE,
                        cli.progress_handlers_only = "cli", cli.width = 60)
-  new_device()
   said <- function(verbose) {
-    paste(capture.output(type = "message", plot_loss_plane(
+    paste(capture.output(type = "message", invisible(plot_loss_plane(
       model, vectors, iris_x, iris_y, size = 3, verbose = verbose
-    )), collapse = "")
+    ))), collapse = "")
   }
   expect_match(said(TRUE), "Loss over the plane")
   expect_identical(said(FALSE), "")
 })
 
 test_that("wrong arguments are named before anything is computed", {
+  skip_without_ggplot2()
   python_keras()
   model <- iris_model("sgd")
   vectors <- list(model$get_weights(), train(model, 1)$get_weights(), train(model, 1)$get_weights())
@@ -212,7 +338,9 @@ test_that("wrong arguments are named before anything is computed", {
   }
   expect_error(plot_loss_plane("model"), '`model` must be a compiled Keras model, not "model".',
                fixed = TRUE)
-  expect_error(plane(vectors[1:2]), "`weights` must be a list of three lists of arrays, not a list.",
+  three <- "`weights` must be a list of three lists of arrays, not "
+  expect_error(plane(vectors[1:2]), paste0(three, "a list of length 2."), fixed = TRUE)
+  expect_error(plane(c(vectors[1:2], list("a"))), paste0(three, 'a list whose element 3 is "a".'),
                fixed = TRUE)
   expect_error(plane(c(vectors[1:2], list(vectors[[3]][-1]))),
                "`weights` must be of the shapes of the model's weights")
@@ -220,7 +348,7 @@ test_that("wrong arguments are named before anything is computed", {
   expect_error(plane(x = "x"), "`x` must be an array")
   expect_error(plane(size = 1), "`size` must be a whole number >= 2, not 1.", fixed = TRUE)
   expect_error(plane(margin = -1), "`margin` must be a number >= 0, not -1.", fixed = TRUE)
-  expect_error(plane(metric = "mae"), '`metric` must be among')
+  expect_error(plane(metric = "mae"), '`metric` must be one of')
   expect_error(plane(recalibrate = NA), "`recalibrate` must be TRUE or FALSE, not NA.", fixed = TRUE)
   expect_identical(weights_of(model), before)
   expect_error(plot(optimizer_swa("sgd"), updates = 0), "`updates` must be a whole number >= 1, not 0.",
@@ -232,26 +360,30 @@ test_that("wrong arguments are named before anything is computed", {
                fixed = TRUE)
 })
 
-test_that("without ggplot2 installed base graphics draw", {
+test_that("without ggplot2 installed one line says to install it, before anything is computed", {
   library <- withr::local_tempdir()
-  # R's own packages stand in .Library; of the others all but ggplot2.
+  # R's own packages are in .Library. Of the others all but ggplot2.
   for (folder in setdiff(.libPaths(), .Library)) {
     packages <- setdiff(list.files(folder), c("ggplot2", list.files(library)))
     if (length(packages) > 0) file.symlink(file.path(folder, packages), file.path(library, packages))
   }
   script <- withr::local_tempfile(fileext = ".R")
   writeLines(c(
-    "grDevices::pdf(NULL)",
     "cat('installed:', requireNamespace('ggplot2', quietly = TRUE), '\\n')",
-    "history <- structure(list(metrics = list(val_loss = 2:1, val_weights_loss = 3:2)),",
-    "                     class = 'keras_training_history')",
-    "print(kerasoptimizers::plot_averaging(history))",
-    "cat('loaded:', 'ggplot2' %in% loadedNamespaces())"
+    "library(kerasoptimizers)",
+    "plane <- structure(list(first = 1, second = 1, loss = 1),",
+    "                   class = c('kerasoptimizers_loss_plane', 'data.frame'))",
+    "for (call in expression(plot_averaging(1), plot_loss_plane(1), plot(plane))) {",
+    "  cat('said:', tryCatch(eval(call), error = conditionMessage), '\\n')",
+    "}",
+    "cat('started:', reticulate::py_available())"
   ), script)
   output <- run(file.path(R.home("bin"), "Rscript"), script, paste0(c(
     "R_LIBS=", "R_LIBS_SITE=", "R_LIBS_USER="
   ), library))
   skip_if(any(grepl("installed: TRUE", output)), "ggplot2 is in R's own library")
-  expect_match(output, "averages +1", all = FALSE)
-  expect_match(output, "loaded: FALSE", all = FALSE)
+  said <- paste("said: Pictures need the R package ggplot2, version 3.4.0 or newer: run",
+                "`install.packages(\"ggplot2\")`.")
+  expect_identical(trimws(grep("^said", output, value = TRUE)), rep(said, 3))
+  expect_match(output, "started: FALSE", all = FALSE)
 })

@@ -166,6 +166,49 @@ test_that("the other callbacks say how they were made", {
   expect_match(lines, 'update_weights = FALSE, filepath = "best.keras"', all = FALSE)
 })
 
+test_that("summary() of callbacks and schedules is a list, printed like them", {
+  python_keras()
+  callback <- callback_swa(2, swa_freq = 2)
+  fit(iris_model("sgd"), 6, list(callback))
+  facts <- summary(callback)
+  expect_s3_class(facts, "kerasoptimizers_summary")
+  expect_identical(facts$method, "SWACallback")
+  expect_identical(facts$settings[c("start_epoch", "swa_freq")], list(start_epoch = 2L, swa_freq = 2L))
+  expect_identical(facts$snapshots, 3L)
+  expect_identical(facts$epochs, c(2L, 4L, 6L))
+  rate <- learning_rate_schedule_swa(0.5, 0.25, 40)
+  expect_identical(summary(rate)$settings,
+                   list(initial_learning_rate = 0.5, swa_learning_rate = 0.25, start_averaging = 40L,
+                        anneal = "cosine"))
+  checkpoint <- callback_average_model_checkpoint(FALSE, "best.keras")
+  expect_identical(summary(checkpoint)$settings$filepath, "best.keras")
+  for (x in list(callback, rate, checkpoint, callback_swap_averages())) {
+    expect_identical(printed(summary(x)), printed(x))
+    expect_false(any(grepl("^0x|at 0x", printed(summary(x)))))
+  }
+})
+
+test_that("as.data.frame() of the summary of an optimizer is a row, alike for all of them", {
+  keras <- python_keras()
+  model <- train(swa_model(keras, start_averaging = 12, average_period = 4))
+  row <- as.data.frame(summary(model$optimizer))
+  expect_identical(nrow(row), 1L)
+  expect_identical(row[c("method", "keras", "inner", "schedule")],
+                   data.frame(method = "SWA", keras = "Keras 3", inner = "SGD", schedule = NA_character_))
+  expect_identical(row[c("updates", "snapshots", "next_due")],
+                   data.frame(updates = 30L, snapshots = 5L, next_due = 32L))
+  expect_identical(row$memory_weights, 268)
+  rate <- learning_rate_schedule_swa(0.5, 0.25, 40)
+  rows <- lapply(list(model$optimizer, optimizer_lookahead("adam"), optimizer_lars(rate)),
+                 function(x) as.data.frame(summary(x)))
+  rows <- do.call(rbind, rows)
+  expect_identical(rows$method, c("SWA", "Lookahead", "LARS"))
+  expect_identical(rows$schedule, c(NA, NA, "SWALearningRate"))
+  expect_identical(rows$has_average, c(TRUE, FALSE, NA))
+  expect_error(as.data.frame(summary(callback_swa(2))), "`x` must be the summary of an optimizer",
+               class = "kerasoptimizers_argument_error")
+})
+
 test_that("print() returns what it got", {
   python_keras()
   for (x in list(optimizer_swa("sgd"), optimizer_lars(), callback_swa(2), callback_swap_averages())) {
@@ -175,7 +218,7 @@ test_that("print() returns what it got", {
   }
 })
 
-test_that("what an R session that has ended left behind says so", {
+test_that("an object of an R session that has ended says so", {
   python_keras()
   file <- withr::local_tempfile()
   run_r(sprintf('
@@ -190,7 +233,9 @@ test_that("what an R session that has ended left behind says so", {
   }
   ended <- "not a Python object of an R session that has ended."
   expect_error(summary(dead[[1]]), paste("`object` must be a live optimizer,", ended), fixed = TRUE)
-  expect_error(plot(dead[[1]]), paste("`x` must be a live optimizer,", ended), fixed = TRUE)
   expect_error(as.data.frame(dead[[2]]), paste("`x` must be a live callback,", ended), fixed = TRUE)
+  expect_error(summary(dead[[2]]), paste("`object` must be a live callback,", ended), fixed = TRUE)
+  skip_if_not_installed("ggplot2")
+  expect_error(plot(dead[[1]]), paste("`x` must be a live optimizer,", ended), fixed = TRUE)
   expect_error(plot(dead[[4]]), paste("`x` must be a live schedule,", ended), fixed = TRUE)
 })

@@ -1,4 +1,4 @@
-# Whole scripts, each in a session of its own: the two packages don't share one.
+# Whole scripts, each in a separate session: the two packages can't share one.
 
 data <- '
   x <- unname(scale(iris[, 1:4]))
@@ -157,7 +157,7 @@ test_that("a keras script: LARS, callbacks, schedule and batch norm", {
   ', callbacks)))
 })
 
-# What is said and drawn of objects whose class names the two packages may have changed.
+# print(), summary() and plot(): the two packages may change the names of classes.
 looks <- '
   grDevices::pdf(NULL)
   model <- start_model() |> layer_dense(3, activation = "softmax")
@@ -169,28 +169,29 @@ looks <- '
                           validation_data = list(x, y))
   print(model$optimizer)
   cat("snapshots:", summary(model$optimizer)$snapshots, "\\n")
-  cat("due:", sum(plot(model$optimizer, 41)$due), "\\n")
-  cat("curves:", nrow(plot_averaging(history)), "\\n")
+  cat("due:", sum(plot(model$optimizer, 41)$data$due), "\\n")
+  cat("curves:", nrow(plot_averaging(history)$data), "\\n")
   sgd <- get_weights(model)
   assign_average_vars(model)
   swa <- get_weights(model)
   plane <- plot_loss_plane(model, list(start = start, SGD = sgd, SWA = swa), x, y, size = 2)
-  cat("plane:", nrow(plane), identical(get_weights(model), swa), "\\n")
+  cat("plane:", nrow(plane$data), identical(get_weights(model), swa), "\\n")
   swa <- callback_swa(2, swa_freq = 2)
   model |> fit(x, y, epochs = 4, verbose = 0, callbacks = swa)
   print(swa)
   cat("rows:", nrow(as.data.frame(swa)), "\\n")
-  cat("rates:", nrow(plot(learning_rate_schedule_swa(0.1, 0.02, 50))), "\\n")
+  cat("steps:", nrow(plot(swa)$data), "\\n")
+  cat("rates:", nrow(plot(learning_rate_schedule_swa(0.1, 0.02, 50))$data), "\\n")
 '
 
 expect_looks <- function(output, keras) {
   lines <- c(paste0("<SWA for ", keras, ">"), "Next due:        after update number 40",
              "snapshots: 5", "due: 6", "curves: 16", "plane: 4 TRUE", "<SWACallback>",
-             "in the latest fit() of epochs 2, 4", "rows: 4", "rates: 151")
+             "in the latest fit() of epochs 2, 4", "rows: 4", "steps: 4", "rates: 151")
   for (line in lines) expect_match(output, line, fixed = TRUE, all = FALSE)
 }
 
-test_that("a keras3 script: what is said and drawn", {
+test_that("a keras3 script: print(), summary() and plot()", {
   skip_without_r_package("keras3")
   python_keras()
   expect_looks(run_r(c(data, "library(keras3)", "library(kerasoptimizers)", '
@@ -198,10 +199,94 @@ test_that("a keras3 script: what is said and drawn", {
   ', looks)), "Keras 3")
 })
 
-test_that("a keras script: what is said and drawn", {
+test_that("a keras script: print(), summary() and plot()", {
   skip_without_r_package("keras")
   python_keras("tf_keras")
   expect_looks(run_r(c(data, "library(keras)", "library(kerasoptimizers)", '
     start_model <- function() keras_model_sequential(input_shape = 4)
   ', looks)), "Keras 2")
+})
+
+test_that("a keras3 script: models load again after set_custom_objects(clear = TRUE)", {
+  skip_without_r_package("keras3")
+  python_keras()
+  output <- run_r(c(data, "library(keras3)", "library(kerasoptimizers)", '
+    model <- keras_model_sequential(input_shape = 4) |> layer_dense(3, activation = "softmax")
+    model |> compile(optimizer = optimizer_swa(optimizer_sgd(0.1)),
+                     loss = "sparse_categorical_crossentropy")
+    model |> fit(x, y, verbose = 0)
+    file <- tempfile(fileext = ".keras")
+    save_model(model, file)
+    set_custom_objects(clear = TRUE)
+    assign_average_vars(model)
+    cat("loaded:", class(load_model(file)$optimizer)[[1]], "\n")
+  '))
+  expect_match(output, "^loaded: kerasoptimizers.SWA", all = FALSE)
+})
+
+# Lookup tables and frozen layers are among the variables of a Keras 2 model.
+test_that("a keras script: a model of text with a frozen layer", {
+  skip_without_r_package("keras")
+  python_keras("tf_keras")
+  output <- run_r(c("library(keras)", "library(kerasoptimizers)", '
+    words <- matrix(rep(c("a b c", "c d e f", "b d"), 10), ncol = 1)
+    text <- layer_text_vectorization(max_tokens = 20, output_sequence_length = 4)
+    adapt(text, words)
+    input <- layer_input(1, dtype = "string")
+    fixed <- layer_dense(units = 3, trainable = FALSE)
+    output <- layer_embedding(text(input), 20, 4) |>
+      layer_global_average_pooling_1d() |>
+      fixed() |>
+      layer_dense(1)
+    model <- keras_model(input, output)
+    model |> compile(optimizer = optimizer_swa(optimizer_sgd(0.1), average_period = 2), loss = "mse")
+    model |> fit(tensorflow::as_tensor(words), 1:30 / 10, verbose = 0, epochs = 5)
+    values <- function(variables) lapply(variables, function(v) as.array(v$numpy()))
+    averages <- lapply(model$trainable_variables, function(v) model$optimizer$get_slot(v, "average"))
+    frozen <- values(fixed$weights)
+    assign_average_vars(model)
+    cat("assigned:", identical(values(model$trainable_variables), values(averages)), "\n")
+    cat("frozen:", identical(values(fixed$weights), frozen), "\n")
+    cat("variables:", length(averages), "\n")
+  '))
+  for (line in c("assigned: TRUE", "frozen: TRUE", "variables: 3")) {
+    expect_match(output, line, fixed = TRUE, all = FALSE)
+  }
+})
+
+mixed <- '
+  model <- start_model() |> layer_dense(3)
+  model |> compile(optimizer = optimizer_ema(optimizer_sgd(0.1)), loss = "mse")
+  model |> fit(x, x[, 1:3], epochs = 3, verbose = 0)
+  cat("scaled:", grepl("LossScaleOptimizer", class(model$optimizer)[[1]]), "\n")
+  cat("updates:", summary(averaging_optimizer(model))$updates > 0, "\n")
+  before <- get_weights(model)
+  swap_weights(model$optimizer)
+  cat("swapped:", !identical(get_weights(model), before), "\n")
+  swap_weights(model)
+  cat("back:", identical(get_weights(model), before), "\n")
+'
+
+expect_mixed <- function(output) {
+  for (line in c("scaled", "updates", "swapped", "back")) {
+    expect_match(output, paste0(line, ": TRUE"), fixed = TRUE, all = FALSE)
+  }
+}
+
+test_that("a keras3 script: mixed precision", {
+  skip_without_r_package("keras3")
+  python_keras()
+  expect_mixed(run_r(c(data, "library(keras3)", "library(kerasoptimizers)", '
+    config_set_dtype_policy("mixed_float16")
+    start_model <- function() keras_model_sequential(input_shape = 4)
+  ', mixed)))
+})
+
+test_that("a keras script: mixed precision", {
+  skip_without_r_package("keras")
+  python_keras("tf_keras")
+  expect_mixed(run_r(c(data, "library(keras)", "library(kerasoptimizers)", '
+    keras::keras$mixed_precision$set_global_policy("mixed_float16")
+    start_model <- function() keras_model_sequential(input_shape = 4)
+  ', mixed)))
 })

@@ -1,0 +1,226 @@
+"""Interrupts at every line of our code, and at random moments: the model has its own weights afterwards."""
+
+import gc
+import importlib
+import os
+import random
+import signal
+import sys
+import time
+import traceback
+
+import numpy as np
+import pytest
+
+import kerasoptimizers
+from generations import GENERATIONS, Generation
+
+PACKAGE = os.path.dirname(kerasoptimizers.__file__)
+X = np.random.default_rng(0).normal(size=(32, 3)).astype("float32")
+Y = X.sum(axis=1, keepdims=True) + 1.0
+
+
+@pytest.fixture(scope="module", params=GENERATIONS)
+def generation(request):
+    return Generation(request.param)
+
+
+def trained(generation, method="SWA"):
+    """A model with averages, whose functions are compiled."""
+    keras, layers = generation.keras, generation.keras.layers
+    keras.utils.set_random_seed(0)
+    # Few weights: what is done with each is the same.
+    normalization = layers.BatchNormalization(center=False, scale=False)
+    model = keras.Sequential([layers.Input((3,)), normalization, layers.Dense(1)])
+    settings = {"SWA": {"average_period": 2}, "Lookahead": {"sync_period": 3}}[method]
+    model.compile(getattr(generation, method)(keras.optimizers.SGD(0.05), **settings), "mse")
+    model.fit(X, Y, batch_size=8, epochs=2, verbose=0, validation_data=(X, Y))
+    model.predict(X, verbose=0)
+    return model
+
+
+def values(variables):
+    return [np.array(variable.numpy()) for variable in variables]
+
+
+def state(model):
+    return values(model.weights), values(model.optimizer.averages.average)
+
+
+def at_every_line(action):
+    """Run an action interrupted at the first line of our code, at the second, ... until it comes through.
+
+    Yields the number of the line after each interrupt.
+    """
+    line, through = 0, False
+    while not through:
+        line += 1
+        left = line
+
+        def trace(frame, event, argument):
+            nonlocal left
+            if not frame.f_code.co_filename.startswith(PACKAGE):
+                return None
+            if event == "line":
+                left -= 1
+                if left == 0:
+                    sys.settrace(None)
+                    raise KeyboardInterrupt(f"{frame.f_code.co_filename}:{frame.f_lineno}")
+            return trace
+
+        sys.settrace(trace)
+        try:
+            action()
+            through = left > 0
+        except KeyboardInterrupt as interrupt:
+            where = str(interrupt)
+        finally:
+            sys.settrace(None)
+        # Not in the `except`, which would keep all frames alive.
+        if not through:
+            yield where
+
+
+def checkpoint(generation, model, folder):
+    callback = generation.AverageModelCheckpoint(False, str(folder / "last.weights.h5"), save_weights_only=True)
+    callback.set_model(model)
+    return lambda: callback.on_epoch_end(0, {})
+
+
+def swap_twice(generation, model, folder):
+    def action():
+        model.optimizer.swap_weights()
+        model.optimizer.swap_weights()
+
+    return action
+
+
+def backend_of(generation):
+    return generation.keras.backend.backend() if generation.name == "keras3" else "tensorflow"
+
+
+def batches(generation, targets=True):
+    """Data that `evaluate()` takes at once: arrays would be wrapped anew at every call."""
+    if backend_of(generation) != "tensorflow":
+        return (X, Y) if targets else (X,)
+    import tensorflow as tf
+
+    return (tf.data.Dataset.from_tensor_slices((X, Y) if targets else X).batch(16),)
+
+
+def evaluate(generation, model, folder):
+    data = batches(generation)
+    return lambda: model.evaluate(*data, verbose=0, callbacks=[generation.SwapAverages()])
+
+
+def predict(generation, model, folder):
+    data = batches(generation, targets=False)
+    return lambda: model.predict(*data, verbose=0, callbacks=[generation.SwapAverages()])
+
+
+def fit(generation, model, folder):
+    # Epochs that leave the weights as they are.
+    model.optimizer.learning_rate = 0.0
+    save = generation.AverageModelCheckpoint(False, str(folder / "last.weights.h5"), save_weights_only=True)
+    callbacks = [generation.SwapAverages(), save]
+    return lambda: model.fit(X, Y, batch_size=16, verbose=0, validation_data=(X, Y), callbacks=callbacks)
+
+
+ACTIONS = {"swap_weights": swap_twice, "evaluate": evaluate, "predict": predict, "checkpoint": checkpoint, "fit": fit}
+long = pytest.mark.long
+
+
+def check(model, before, name, where):
+    """The model and its averages are as before; between two calls of ours `swap_weights()` may have to be called."""
+    if model.optimizer.averages.shown:
+        assert name in ("swap_weights", "evaluate", "predict"), where
+        model.optimizer.swap_weights()
+        # The callback that was interrupted goes, and what it has put on the model goes with it.
+        gc.collect()
+    assert not model.optimizer.averages.shown, where
+    (weights, averages), (found_weights, found_averages) = before, state(model)
+    if name == "fit":
+        # Averages have moved towards the weights, and statistics as ever.
+        weights, found_weights = values_of(model, weights), values_of(model, found_weights)
+        for weight, average, found in zip(weights, averages, found_averages, strict=True):
+            assert np.all((found - average) * (weight - found) >= -1e-7), where
+    else:
+        for average, found in zip(averages, found_averages, strict=True):
+            np.testing.assert_array_equal(found, average, where)
+    for weight, found in zip(weights, found_weights, strict=True):
+        np.testing.assert_array_equal(found, weight, where)
+
+
+def values_of(model, weights):
+    """Those of a model's values that are averaged."""
+    averages = model.optimizer.averages
+    return [value for value, v in zip(weights, model.weights) if averages.position(v) is not None]
+
+
+@pytest.mark.parametrize(
+    "method, name",
+    [
+        ("SWA", "swap_weights"),
+        ("SWA", "evaluate"),
+        ("SWA", "checkpoint"),
+        pytest.param("SWA", "predict", marks=long),
+        *(
+            pytest.param("Lookahead", name, marks=long)
+            for name in ("swap_weights", "evaluate", "predict", "checkpoint")
+        ),
+    ],
+)
+def test_interrupted_at_any_line_the_model_has_its_own_weights(generation, method, name, tmp_path):
+    model = trained(generation, method)
+    action = ACTIONS[name](generation, model, tmp_path)
+    before, lines = state(model), 0
+    for where in at_every_line(action):
+        lines += 1
+        check(model, before, name, f"interrupted at {where}")
+    assert lines > 10
+
+
+@pytest.mark.parametrize("interrupts", [20, pytest.param(1000, marks=long)])
+@pytest.mark.parametrize("name", ACTIONS)
+def test_interrupted_at_a_random_moment_the_model_has_its_own_weights(generation, name, interrupts, tmp_path):
+    if name == "fit" and backend_of(generation) == "jax":
+        pytest.skip("Keras itself loses the weights when fit() on JAX is interrupted after a step.")
+    model = trained(generation)
+    action = ACTIONS[name](generation, model, tmp_path)
+    begin = time.perf_counter()
+    for _ in range(3):
+        action()
+    duration = (time.perf_counter() - begin) / 3
+    before, came, moments = state(model), 0, random.Random(0)
+
+    def interrupt(number, frame):
+        nonlocal came
+        if os.sep + "tensorflow" + os.sep in frame.f_code.co_filename:
+            # Where its C++ has called Python, TensorFlow aborts the process. As soon as it is through.
+            signal.setitimer(signal.ITIMER_REAL, 2e-5)
+            return
+        came += 1
+        raise KeyboardInterrupt
+
+    old = signal.signal(signal.SIGALRM, interrupt)
+    try:
+        while came < interrupts:
+            last, where = came, "not interrupted"
+            try:
+                signal.setitimer(signal.ITIMER_REAL, moments.uniform(1e-6, duration))
+                action()
+                signal.setitimer(signal.ITIMER_REAL, 0)
+            except BaseException as error:
+                # NumPy makes a TypeError of an interrupt that comes while it looks for a type.
+                if came == last:
+                    raise
+                where = "".join(traceback.format_tb(error.__traceback__, limit=-3))
+                if backend_of(generation) == "torch":
+                    # An interrupt at the end of PyTorch's own no_grad() leaves gradients off.
+                    importlib.import_module("torch").set_grad_enabled(True)
+            check(model, before, name, where)
+            if name == "fit":
+                before = before[0], state(model)[1]
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, old)
