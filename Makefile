@@ -2,7 +2,7 @@
 #   PYTHON=/path/to/python3   the Python to make .venv from
 
 .DEFAULT_GOAL := help
-.PHONY: help setup backends linters example lint test test-long vignettes check benchmark clean
+.PHONY: help setup backends linters example lint test test-long test-newest vignettes check benchmark clean
 
 # The package itself, installed where only this checkout looks.
 installed := .R-library/kerasoptimizers/DESCRIPTION
@@ -12,6 +12,7 @@ help:
 	@echo 'make example   train on real data with and without averaging: a table, and letters.png'
 	@echo 'make test      lint, and the tests of the R package and of its Python module'
 	@echo 'make test-long those that take long, too'
+	@echo 'make test-newest   the tests of the Python module on the newest Keras, TensorFlow, JAX and PyTorch'
 	@echo 'make lint      lintr, ruff and mypy'
 	@echo 'make check     R CMD build and R CMD check --as-cran'
 	@echo 'make benchmark time and memory of everything, measured here; takes hours'
@@ -29,23 +30,28 @@ $(installed): $(sources) | setup
 example: setup $(installed)
 	@tools/with-python.sh Rscript inst/examples/letters.R
 
-# What only the tests need, after setup has made .venv.
-backends: setup
-	@tools/backends.sh jax torch oldest-keras
+# What only the tests need.
+backends:
+	@PYTHON='$(PYTHON)' tools/setup.sh jax torch oldest-keras
 	@Rscript --no-save --no-restore tools/r-packages.R ggplot2 || \
-	    echo 'kerasoptimizers: without ggplot2 only base graphics are tested' >&2
+	    echo 'kerasoptimizers: without ggplot2 no picture is tested' >&2
 
-linters: setup
-	@tools/backends.sh lint
+linters:
+	@PYTHON='$(PYTHON)' tools/setup.sh lint
 
 lint: linters
 	@tools/lint.sh
 
 test: lint backends $(installed)
-	@tools/with-python.sh tools/test.sh
+	@tools/with-python.sh .venv/bin/python tools/test.py
 
 test-long: lint backends $(installed)
-	@tools/with-python.sh tools/test.sh long
+	@tools/with-python.sh .venv/bin/python tools/test.py --long
+
+# Python's tests alone, on other versions than those of requirements.txt.
+test-newest: setup
+	@tools/setup.sh newest
+	@tools/with-python.sh .venv/bin/python tools/test.py --newest
 
 # They are committed as they come out, so that nobody needs Python, keras3 or keras to read or build them.
 vignettes: setup $(installed)

@@ -1,11 +1,27 @@
 #!/bin/sh
-# setup.sh: installs what the example and the tests need and this machine lacks: R, R packages, and in .venv the Python
-# packages of requirements.txt. What is there is left alone. PYTHON names the Python to make .venv from.
+# setup.sh [NAME...]: installs what the example and the tests need and this machine lacks: R, R packages, and in .venv the
+# Python packages of requirements.txt. What is there is left alone. PYTHON names the Python to make .venv from.
+#
+# What only the tests need is added to .venv by name: jax, torch, oldest-keras (the oldest Keras 3 that pyproject.toml
+# promises), lint (ruff and mypy), newest (the newest of everything). One that can't be installed gets one line here and a file .venv/missing-NAME with the
+# reason, for tools/test.py and tools/lint.sh; the next run tries again.
 set -eu
 cd "$(dirname "$0")/.."
 
 say() { echo "kerasoptimizers: $*"; }
 stop() { say "$*" >&2; exit 1; }
+
+# pip install in .venv, or in $venv; where that fails, the one line that says why is all it prints.
+pip_install() {
+    "${venv:-.venv}"/bin/python -m pip --disable-pip-version-check install --quiet "$@" >.venv/pip.log 2>&1 && return 0
+    why=$(grep '^ERROR' .venv/pip.log | grep -v -m 1 'ERROR: Ignored the following' || tail -n 1 .venv/pip.log)
+    # pip calls that, too, a version that it could not find.
+    ! grep -q 'connection broken' .venv/pip.log || why="the package index could not be reached"
+    # Of all the versions that there are, the list is long.
+    echo "$why" | sed 's/^ERROR: //; s/ (from versions: .*//'
+    return 1
+}
+
 may_use_apt() { [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; }
 
 # ---- R
@@ -75,7 +91,47 @@ if ! venv_is_ready; then
     complete_python
     say "installing the Python packages of requirements.txt in .venv with $python (about 400 MB to fetch)"
     "$python" -m venv --clear .venv
-    reason=$(tools/pip-install.sh --no-deps --requirement requirements.txt) ||
+    reason=$(pip_install --no-deps --requirement requirements.txt) ||
         stop "pip could not install the Python packages of requirements.txt: $reason (all it said is in .venv/pip.log)."
     echo "$found" >"$stamp"
 fi
+
+# ---- What only the tests need
+
+# add NAME DESCRIPTION VERSIONS ARGUMENT...: installed with these arguments, and again when VERSIONS changes.
+add() {
+    name=$1 description=$2
+    stamp=.venv/installed-$name-$(echo "$3" | cksum | tr ' ' -)
+    shift 3
+    [ ! -f "$stamp" ] || return 0
+    rm -rf .venv/"$name" .venv/missing-"$name"
+    say "installing $description for the tests in .venv"
+    if reason=$(pip_install "$@"); then
+        touch "$stamp"
+    else
+        reason="$description could not be installed: $reason"
+        echo "$reason" >.venv/missing-"$name"
+        say "$reason (what needs it will be skipped)" >&2
+    fi
+}
+
+for name in "$@"; do
+    list=requirements/$name.txt
+    case $name in
+    jax) add jax "JAX" "$(cat $list)" --no-deps --requirement $list ;;
+    torch) add torch "PyTorch" "$(cat $list)" --constraint requirements.txt --requirement $list ;;
+    lint) add lint "ruff and mypy" "$(cat $list)" --no-deps --requirement $list ;;
+    newest)
+        # Each time anew: what is newest changes.
+        rm -f .venv/installed-newest-*
+        .venv/bin/python -m venv --clear .venv/newest-packages
+        venv=.venv/newest-packages add newest "the newest of everything" "" --requirement $list
+        ;;
+    oldest-keras)
+        oldest=$(sed -n 's/^dependencies = .*"keras>=\([0-9.]*\)".*/\1.0/p' pyproject.toml)
+        # A folder of its own, put before the other one.
+        add $name "the oldest Keras" "$oldest" --no-deps --target .venv/$name "keras==$oldest"
+        [ ! -d .venv/$name ] || echo "$oldest" >.venv/$name/version
+        ;;
+    esac
+done

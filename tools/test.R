@@ -1,4 +1,4 @@
-# testthat.R FILE: runs tests/testthat and writes to FILE, for each test, a line
+# test.R FILE: runs tests/testthat and writes to FILE, for each test, a line
 # "outcome<tab>test<tab>reason".
 library(testthat)
 file <- commandArgs(trailingOnly = TRUE)[1]
