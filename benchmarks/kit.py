@@ -211,9 +211,7 @@ class TorchTrainer:
             self._weights = torch.nn.ParameterList(v.value for v in model.trainable_variables)
             swa = method.endswith("swa")
             average = swa_utils.get_swa_multi_avg_fn if swa else swa_utils.get_ema_multi_avg_fn
-            self._averaged = swa_utils.AveragedModel(
-                self._weights, multi_avg_fn=average() if swa else average(0.99)
-            )
+            self._averaged = swa_utils.AveragedModel(self._weights, multi_avg_fn=average() if swa else average(0.99))
             self._every = 10 if swa else 1
 
     def fit(self, steps=1):

@@ -106,9 +106,7 @@ def first_step(kit, options):
         task = partial(mlp, width=8, layers=variables // 2 - 1)
         # What the first of all takes longer for has nothing to do with an optimizer.
         kit.trainer(task, "plain").fit()
-        methods = [
-            m for m in kit.methods(options.methods) if not m.startswith(("averaged", "bare"))
-        ]
+        methods = [m for m in kit.methods(options.methods) if not m.startswith(("averaged", "bare"))]
         times = {method: [] for method in methods}
         for number in range(options.models):
             for method in methods if number % 2 else reversed(methods):
@@ -160,9 +158,7 @@ def memory(kit, options):
             settings = json.dumps({**vars(options), "method": method, "width": width})
             command = [sys.executable, __file__, "memory_of", "--backend", kit.backend]
             command += ["--options", settings, "--out", "-"]
-            run = subprocess.run(
-                command, env=environment, check=True, capture_output=True, text=True
-            )
+            run = subprocess.run(command, env=environment, check=True, capture_output=True, text=True)
             used[method].append(json.loads(run.stdout.splitlines()[-1]))
     found = []
     for measure in ("memory", "peak memory"):
@@ -183,9 +179,7 @@ def memory_of(kit, options):
         trainer.run(13)
     gc.collect()
     status = Path("/proc/self/status").read_text(encoding="utf-8")
-    resident, peak = (
-        1024 * int(re.search(rf"{field}:\s*(\d+)", status).group(1)) for field in ("VmRSS", "VmHWM")
-    )
+    resident, peak = (1024 * int(re.search(rf"{field}:\s*(\d+)", status).group(1)) for field in ("VmRSS", "VmHWM"))
     weights = 4 * trainer.model.count_params()
     return [{"memory": resident, "peak memory": peak, "weights": weights}]
 
@@ -220,9 +214,7 @@ def from_r(kit, options):
             ("plain", [sys.executable, here / "fit.py"]),
             ("from R", ["Rscript", "--vanilla", here / "fit.R"]),
         ):
-            run = subprocess.run(
-                command, env=environment, check=True, capture_output=True, text=True
-            )
+            run = subprocess.run(command, env=environment, check=True, capture_output=True, text=True)
             for measure, seconds in json.loads(run.stdout.splitlines()[-1]).items():
                 times.setdefault(measure, {}).setdefault(who, []).append(seconds)
     found = []

@@ -80,18 +80,14 @@ def plot(rows, path):
 
     backends = list(dict.fromkeys(row["backend"] for row in rows))
     tasks = list(dict.fromkeys(row["task"] for row in rows))
-    figure, panels = pyplot.subplots(
-        1, len(backends), figsize=(3 + 2.6 * len(backends), 4), sharex=True, squeeze=False
-    )
+    figure, panels = pyplot.subplots(1, len(backends), figsize=(3 + 2.6 * len(backends), 4), sharex=True, squeeze=False)
     for panel, backend in zip(panels[0], backends, strict=True):
         here = [row for row in rows if row["backend"] == backend and row["method"] != "plain"]
         methods = list(dict.fromkeys(row["method"] for row in here))
         for number, task in enumerate(tasks):
             places, middles, ranges = [], [], []
             for place, method in enumerate(methods):
-                ratios = [
-                    row["ratio"] for row in here if (row["task"], row["method"]) == (task, method)
-                ]
+                ratios = [row["ratio"] for row in here if (row["task"], row["method"]) == (task, method)]
                 if ratios:
                     middle = statistics.median(ratios)
                     places.append(-place - 0.15 * number)

@@ -60,9 +60,7 @@ def parse():
     parser = argparse.ArgumentParser(description=__doc__)
     names = ", ".join
     parser.add_argument("parts", nargs="*", help=f"any of {names(PARTS)}; all if not given")
-    parser.add_argument(
-        "--backend", type=listed, dest="backends", metavar="A,B", help="only these backends"
-    )
+    parser.add_argument("--backend", type=listed, dest="backends", metavar="A,B", help="only these backends")
     parser.add_argument("--methods", type=listed, metavar="A,B", help="only these: swa,ema")
     parser.add_argument("--tasks", type=listed, metavar="A,B", help="only these models: mlp,cnn")
     sizes = [20, 100, 400, 1000]
@@ -75,9 +73,7 @@ def parse():
     )
     parser.add_argument("--models", type=int, default=5, help="models of each kind (default 5)")
     parser.add_argument("--rounds", type=int, default=40, help="rounds at most (default 40)")
-    parser.add_argument(
-        "--seconds", type=float, default=120, help="rounds of a model take about so long (120)"
-    )
+    parser.add_argument("--seconds", type=float, default=120, help="rounds of a model take about so long (120)")
     parser.add_argument("--quick", action="store_true", help="a look: mlp only, few rounds")
     parser.add_argument("--tfa-python", metavar="PATH", help="a Python with TensorFlow Addons 0.23")
     parser.add_argument("--out", type=Path, default=HERE / "results", help="folder of CSV and PNG")
