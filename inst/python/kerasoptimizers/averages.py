@@ -39,6 +39,7 @@ class Averages:
         backend: one of `backends`.
         owner: the optimizer that they belong to.
         check_finite: bool, whether an update that leaves a weight which is not finite moves no average.
+        warns: bool, whether to warn of it.
 
     Attributes:
         variables: list of the weights that are averaged.
@@ -51,7 +52,7 @@ class Averages:
         shown: bool, whether the model holds the averages now, and the slots the weights.
     """
 
-    def __init__(self, rule: Rule, backend: Any, owner: Owner, check_finite: bool):
+    def __init__(self, rule: Rule, backend: Any, owner: Owner, check_finite: bool, warns: bool = True):
         self.rule, self.backend, self.check_finite = rule, backend, check_finite
         self._owner = owner
         self.variables: list[Any] = []
@@ -61,7 +62,8 @@ class Averages:
         self.refused: Any = None
         self._positions: dict[Any, int] = {}
         self.to_start: list[tuple[Any, Any]] = []
-        self._warned_of: int | None = 0
+        self._warned_of: int | None = 0 if warns else None
+        self._warned_of_blend = False
         # Showing the averages: for each weight whether it is done, what rounding took off an average that a
         # narrow weight can't hold, and the two values that are being exchanged right now.
         self._shows: list[bool] = []
@@ -184,6 +186,23 @@ class Averages:
         """Don't warn of refusals that a file has brought."""
         self._warned_of = self.refusals
 
+    def warn_of_blend(self) -> None:
+        """Say once that the model holds weights to train on, if it does."""
+        if 0 < self.rule.blend < 1 and not self._warned_of_blend and any(map(self._differs, range(len(self._shows)))):
+            self._warned_of_blend = True
+            warnings.warn(
+                f"{self._owner.name}: the model now holds the weights to train on, not their average. Call "
+                "assign_average_vars() when training is done; the callback SwapAverages evaluates and predicts "
+                "with the average meanwhile.",
+                stacklevel=4,
+            )
+
+    def _differs(self, i):
+        """Whether a weight is not its average."""
+        xp = self.backend.xp
+        differs = self.backend.read(self.variables[i]) != self._narrowed(i)
+        return float(self.backend.numpy(xp.sum(xp.cast(differs, "float32")))) > 0
+
     def require(self, action: str) -> None:
         """Raise where there is no average yet."""
         if self.has_average:
@@ -225,9 +244,7 @@ class Averages:
                 pairs.append((variable, self._narrowed(position)))
             elif self._must_have_average(variable) and not leave_others:
                 name = arguments.variable_name(variable)
-                raise ValueError(
-                    f"`var_list` must hold variables this optimizer was built for: {name} has no average."
-                )
+                raise ValueError(f"`var_list` must hold variables this optimizer was built for: {name} has no average.")
         if not pairs:
             raise ValueError("`var_list` must hold at least one variable that has an average.")
         assign_all(pairs, self.backend)

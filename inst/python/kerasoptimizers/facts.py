@@ -32,8 +32,8 @@ def facts(optimizer):
 
     Returns:
         Dict with `method` (name of the class), `name`, `settings` (dict of its arguments that are
-        not None), `learning_rate` (float: that of the next update, before `decay`; None where there
-        are several), `schedule` (name of the class that gives it, or None) and `updates` (int, made
+        not None), `learning_rate` (float: that of the next update, before `decay` and warm-up; None
+        where there are several), `schedule` (name of the class that gives it, or None) and `updates` (int, made
         so far). For an averaging optimizer also `inner` (its inner optimizer's `method` and
         `settings`, of which only those that are not the default), `built` (bool), `has_average`
         (bool), `swapped` (bool: the model holds the averages now), `snapshots` (int; None where the
@@ -72,7 +72,7 @@ def facts(optimizer):
             next_due=averages.rule.next_due(found["updates"]),
             bytes={
                 "weights": _bytes(averages.variables),
-                "averages": _bytes([slot for own in averages.slots.values() for slot in own]),
+                "averages": _bytes(optimizer.all_slots()),
                 "inner": _bytes(_variables(inner) if optimizer.has_shadow_copy else []),
             },
         )
@@ -87,8 +87,8 @@ def course(optimizer, updates):
         updates: int >= 1, how many.
 
     Returns:
-        Dict of two arrays of shape (updates,): `learning_rate` (float64, after `decay`; NaN where
-        there are several) and `due` (bool; nowhere for LARS, which has no average).
+        Dict of two arrays of shape (updates,): `learning_rate` (float64, after `decay` and
+        warm-up; NaN where there are several) and `due` (bool; nowhere for LARS, which has no average).
     """
     counts = np.arange(updates)
     schedule = _schedule(optimizer)
@@ -99,8 +99,12 @@ def course(optimizer, updates):
         values = rates(schedule, updates)
     due: Any = False
     if isinstance(optimizer, AveragingOptimizer):
-        values = values / (1.0 + (optimizer.decay or 0.0) * counts)
-        due = optimizer.averages.rule.due(Step(counts, {}, values, host_numbers))
+        values, rule = values / (1.0 + (optimizer.decay or 0.0) * counts), optimizer.averages.rule
+        # In the first updates, what counts them has their numbers.
+        scalars = {name: counts for name, start in rule.scalars.items() if isinstance(start, int)}
+        factor = rule.rate_factor(Step(counts, scalars, None, host_numbers))
+        values = values if factor is None else values * factor
+        due = rule.due(Step(counts, scalars, values, host_numbers))
     return {"learning_rate": values, "due": np.broadcast_to(due, updates).copy()}
 
 

@@ -30,6 +30,7 @@ class LegacyMethods(SlottedOptimizer):
     keras: ClassVar[Any]
     backend: ClassVar[Any]
     variables: Any
+    optimizer: Any
     apply_gradients: Callable
     new_variable: Callable
 

@@ -14,6 +14,7 @@ from . import arguments, gradients
 from .averages import Averages
 from .legacy import LegacyMethods
 from .rules import Rule
+from .values import Held
 
 #: The keyword arguments that every averaging optimizer takes.
 SETTINGS = ("sequential_update", "clipnorm", "clipvalue", "global_clipnorm", "decay", "lr", "check_finite")
@@ -68,6 +69,8 @@ class AveragingOptimizer(LegacyMethods):
         # Before anything is changed: a wrong argument leaves the inner optimizer as it was.
         optimizer = self.inner_optimizer_from(optimizer)
         checked = check_settings(self, optimizer, name, settings)
+        if rule.blend:
+            _require_weights_in_model(type(self).__name__, optimizer)
         self.start_keras(name)
         # Past the tracking of attributes.
         vars(self)["given"] = given
@@ -115,15 +118,12 @@ class AveragingOptimizer(LegacyMethods):
         if not factors:
             yield self.rate_of_step() if rule.uses_rate else None
             return
-        rate = backend.read(inner.learning_rate)
-        scaled = rate
+        scaled = backend.read(inner.learning_rate)
         for factor in factors:
-            scaled = scaled * backend.cast(factor, rate.dtype)
-        backend.write(inner.learning_rate, scaled)
-        try:
+            scaled = scaled * backend.cast(factor, scaled.dtype)
+        with Held([inner.learning_rate], backend) as held, held:
+            backend.write(inner.learning_rate, scaled)
             yield self.rate_of_step() if rule.uses_rate else None
-        finally:
-            backend.write(inner.learning_rate, rate)
 
     def clip(self, grads: list[Any], variables: Iterable[Any]) -> list[Any]:
         """Gradients within the limits that were set."""
@@ -141,6 +141,14 @@ class AveragingOptimizer(LegacyMethods):
         return [next(clipped) if c else g for g, c in zip(grads, clips)]
 
     # The averages.
+
+    def create_averages(self, variables: list[Any]) -> None:
+        """Make the slots, once the inner optimizer has its own."""
+        self.averages.create(variables)
+
+    def move_averages(self, update: Any, counted: Any, rate: Any) -> None:
+        """Move the averages after an update; arguments as in the backends' `move()`."""
+        self.averages.move(update, counted, rate)
 
     def shadow_copy(self, model: Any) -> None:
         """Create the averages now rather than at the first update.
@@ -245,14 +253,22 @@ class AveragingOptimizer(LegacyMethods):
         """Say at the end of `fit()` what a compiled step can't say."""
         self.averages.warn_of_refusals()
         # On JAX this is called also where training was refused.
-        if self.averages.shown and sys.exc_info()[0] is None:
+        if sys.exc_info()[0] is not None:
+            return
+        if self.averages.shown:
             warnings.warn(
                 f"{self.name}: the model was trained while its averages were swapped in, so they moved towards "
                 "themselves. Call swap_weights() before fit().",
                 stacklevel=3,
             )
+        else:
+            self.averages.warn_of_blend()
 
     # Slots.
+
+    def all_slots(self) -> list[Any]:
+        """The variables of all slots."""
+        return [slot for own in self.averages.slots.values() for slot in own]
 
     def own_slots(self) -> dict[str, Any]:
         return self.averages.slots
@@ -264,6 +280,16 @@ class AveragingOptimizer(LegacyMethods):
         if isinstance(self.optimizer, LegacyMethods):
             return self.optimizer.find_slot(self.optimizer.position(variable), variable, slot_name)
         return self.keras_slot(variable, slot_name)
+
+    def slot_by_name(self, variable: Any, name_for: Callable[[Any], str]) -> Any:
+        """The inner optimizer's variable with the name that it has for a weight; None if there is none."""
+        name = name_for(variable)
+        found = [slot for slot in self.optimizer.variables if slot.name.split(":")[0] == name]
+        if len(found) < 2:
+            return found[0] if found else None
+        # Weights may share a name: their slots come in the same order.
+        alike = [self.key(weight) for weight in self.averages.variables if name_for(weight) == name]
+        return found[alike.index(self.key(variable))]
 
     # Saving. The inner optimizer is saved as a part of its own: here only what is ours, so that a file
     # holds each variable once.
@@ -340,13 +366,28 @@ def check_settings(wrapper: AveragingOptimizer, optimizer: Any, name: str, setti
     return checked
 
 
+def _require_weights_in_model(method, inner):
+    """Raise where an inner optimizer would undo what a method does to the model."""
+    while inner is not None:
+        if isinstance(inner, AveragingOptimizer) and "fast" in inner.averages.slots:
+            own = type(inner).__name__
+            raise ValueError(
+                f"`optimizer` must not hold {own} inside {method}: {own} steps from weights of its own, wherever "
+                f"{method} puts the model. Put {method} inside {own}."
+            )
+        inner = _wrapped(inner)
+
+
+def _wrapped(optimizer):
+    """The optimizer that one wraps, or None."""
+    inner = getattr(optimizer, "inner_optimizer", None)
+    return getattr(optimizer, "optimizer", None) if inner is None else inner
+
+
 def innermost(optimizer: Any) -> Any:
     """The optimizer beneath all that wrap it."""
-    for attribute in ("inner_optimizer", "optimizer"):
-        inner = getattr(optimizer, attribute, None)
-        if inner is not None:
-            return innermost(inner)
-    return optimizer
+    inner = _wrapped(optimizer)
+    return optimizer if inner is None else innermost(inner)
 
 
 def has_schedule(optimizer: Any, private: Any) -> bool:

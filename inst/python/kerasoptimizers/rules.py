@@ -121,6 +121,11 @@ class Rule:
         """What the inner optimizer's learning rate is multiplied by; None for nothing."""
         return None
 
+    @property
+    def starts_from_fast(self) -> bool:
+        """Whether the inner optimizer steps from the slot "fast" as it is, so that `before()` need not be asked."""
+        return type(self).before is Rule.before
+
     def before(self, model: Any, slots: Mapping[str, Any], step: Step) -> Any:
         """What the inner optimizer steps from, given the model and the slots of one weight."""
         return slots["fast"]
@@ -178,11 +183,13 @@ class StepBack(Rule):
 
     period: int = 6
     step_size: float = 0.5
+    #: What the slow weights start from, as in `Slot`.
+    start: str = "weights"
     blend = 1.0
 
     @property
     def slots(self):
-        return {"slow": Slot()}
+        return {"slow": Slot(self.start)}
 
     @property
     def first(self):  # type: ignore[override]
@@ -193,6 +200,25 @@ class StepBack(Rule):
 
 
 @dataclass(frozen=True)
+class StepBackWithMomentum(StepBack):
+    """As `StepBack`, but the slow step is one of SGD with Nesterov momentum: SNOO, arXiv 2510.15830.
+
+    Its gradient is the way back from the fast weights to the slow ones. Without momentum it would be `StepBack`.
+    """
+
+    momentum: float = 0.9
+
+    @property
+    def slots(self):
+        return {"slow": Slot(self.start), "velocity": Slot("zeros")}
+
+    def move(self, weights, slots, fraction, xp):
+        back = slots["slow"] - weights
+        velocity = self.momentum * slots["velocity"] + back
+        return {"slow": slots["slow"] - fraction * (back + self.momentum * velocity), "velocity": velocity}
+
+
+@dataclass(frozen=True)
 class ExponentialAverage(Rule):
     """Exponential moving average: Polyak and Juditsky 1992, doi 10.1137/0330046.
 
@@ -200,6 +226,10 @@ class ExponentialAverage(Rule):
     `first_step` is the number of the first update, 0 in TensorFlow Addons and 1 in the Model Garden. Before
     step `start` the average follows the weights. With `period` k it moves after every k updates, by what
     k updates would move it.
+
+    With `gamma` the decay grows as that of timm, diffusers and ema-pytorch: s updates after the start a move's
+    decay is at most 1 - (1 + s / gamma)^-power, and at s = 0 the average becomes the weights. While the decay
+    grows it is at least `least`. After every `overwrite` updates the model gets the average: arXiv 2402.09240.
     """
 
     decay: float
@@ -207,6 +237,19 @@ class ExponentialAverage(Rule):
     dynamic: bool = False
     first_step: int = 0
     period: int = 1
+    gamma: float | None = None
+    power: float = 2 / 3
+    least: float = 0.0
+    overwrite: int | None = None
+    #: Whether the decay is a float32, as in the originals.
+    narrow: bool = True
+
+    @property
+    def blend(self):  # type: ignore[override]
+        return 1.0 if self.overwrite else 0.0
+
+    def writes_back(self, step):
+        return self.overwrite is not None and periodic(step.update, self.overwrite - 1, self.overwrite)
 
     @property
     def first(self):  # type: ignore[override]
@@ -214,23 +257,32 @@ class ExponentialAverage(Rule):
 
     @property
     def reaches(self):  # type: ignore[override]
-        return self.start > self.first_step or self.decay == 0
+        return self.start > self.first_step - (self.gamma is not None) or self.decay == 0
 
     def _plain_fraction(self, dtype):
         # In the originals a decay is a float32, but those close to 1 would be another one, or 1.
         fraction, rounded = 1.0 - self.decay, 1.0 - float(np.float32(self.decay))
-        alike = dtype == "float32" and abs(rounded - fraction) <= 1e-3 * fraction
+        alike = self.narrow and dtype == "float32" and abs(rounded - fraction) <= 1e-3 * fraction
         return rounded if alike else fraction
 
     def fraction(self, step):
         fraction = compounded(self._plain_fraction(step.dtype), self.period, step.xp)
-        if not self.dynamic and not self.reaches:
+        warms = self.dynamic or self.gamma is not None
+        if not warms and not self.reaches:
             return fraction
         since = step.number(step.update) + (self.first_step - self.start)
-        if self.dynamic:
-            warming = 9.0 / (10.0 + step.xp.maximum(since, 0.0))
-            fraction = step.xp.maximum(compounded(warming, self.period, step.xp), fraction)
-        return step.xp.where(since < 0, step.number(1.0), step.number(fraction)) if self.reaches else fraction
+        if warms:
+            fraction = step.xp.maximum(self._warming(step.xp.maximum(since, 0.0), step.xp), fraction)
+        if warms and self.least:
+            fraction = step.xp.minimum(fraction, 1.0 - self.least)
+        # timm and its kin start with a copy.
+        copies = since < 0 if self.gamma is None else since <= 0
+        return step.xp.where(copies, step.number(1.0), step.number(fraction)) if self.reaches else fraction
+
+    def _warming(self, since, xp):
+        if self.gamma is not None:
+            return (1.0 + since / self.gamma) ** -self.power
+        return compounded(9.0 / (10.0 + since), self.period, xp)
 
 
 def compounded(fraction: Any, updates: int, xp: Any) -> Any:
@@ -296,8 +348,12 @@ class ScheduleFree(Rule):
             return None
         return step.xp.minimum((step.scalar("moves") + 1.0) / self.warmup, 1.0)
 
+    @property
+    def starts_from_fast(self):
+        return not self.decay_at_model
+
     def before(self, model, slots, step):
-        if not self.decay_at_model:
+        if self.starts_from_fast:
             return slots["fast"]
         rate = step.xp.cast(step.rate, slots["fast"].dtype)
         return slots["fast"] - rate * self.decay_at_model * model
@@ -323,6 +379,18 @@ class ScheduleFree(Rule):
     def next_scalars(self, step):
         largest, inverse = self._next(step)
         return {"moves": step.scalars["moves"] + 1, "largest_rate": largest, "inverse": inverse}
+
+
+@dataclass(frozen=True)
+class PrimalAverage(ExponentialAverage):
+    """Gradients between the fast weights and their exponential average: arXiv 2512.17131."""
+
+    blend: float = 0.7
+
+    @property
+    def slots(self):
+        # Also at the ends, as in Schedule-Free.
+        return {"average": Slot(), "fast": Slot()}
 
 
 class _HostNumbers:

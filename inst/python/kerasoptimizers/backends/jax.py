@@ -65,8 +65,11 @@ class Jax(Plain):
             # What is assigned in a branch of a condition leaks out of it: branches return values.
             new, models, later = jax.lax.cond(go, lambda: moved(True), lambda: (slots, [], scalars))
         for name, values in new.items():
-            for variable, value in zip(averages.slots[name], values):
-                variable.assign(value)
+            for variable, value, w in zip(averages.slots[name], values, weights):
+                if value is w:
+                    self.write(variable, value)
+                else:
+                    variable.assign(value)
         for name, value in later.items():
             averages.scalars[name].assign(value)
         if models:

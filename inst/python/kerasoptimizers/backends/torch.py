@@ -43,7 +43,7 @@ class Torch(Plain):
         return Step(int(update), scalars, rate if rate is None else float(rate), host_numbers, averages.dtype)
 
     def before(self, averages, update, rate):
-        if type(averages.rule).before is not Rule.before:
+        if not averages.rule.starts_from_fast:
             with torch.no_grad():
                 return super().before(averages, update, rate)
         with torch.no_grad():

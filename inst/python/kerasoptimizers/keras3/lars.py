@@ -70,9 +70,7 @@ class LARS(lars.LARS, Base):
     def _backend_update_step(self, grads, trainable_variables, learning_rate):
         # In Keras's stateless form the variables themselves must stay as they are.
         if keras.backend.backend() == "torch" and not private.in_stateless_scope():
-            grads, trainable_variables = self._update_in_place(
-                grads, trainable_variables, learning_rate
-            )
+            grads, trainable_variables = self._update_in_place(grads, trainable_variables, learning_rate)
         super()._backend_update_step(grads, trainable_variables, learning_rate)
 
     def _update_in_place(self, grads, variables, learning_rate):

@@ -54,9 +54,10 @@ class AveragingOptimizer(optimizer.AveragingOptimizer, Base):
 
     def keras_slot(self, variable: Any, slot_name: str) -> Any:
         # Keras 3 keeps no slots; it names such a variable after the weight it belongs to.
-        path = getattr(variable, "path", variable.name).replace("/", "_").replace(":", "_")
-        name = f"{path}_{slot_name}"
-        return next((v for v in self.optimizer.variables if v.name.split(":")[0] == name), None)
+        def name_for(weight):
+            return f"{getattr(weight, 'path', weight.name).replace('/', '_').replace(':', '_')}_{slot_name}"
+
+        return self.slot_by_name(variable, name_for)
 
     def rate_of_step(self) -> Any:
         return self.backend.read(self.optimizer.learning_rate)
@@ -144,7 +145,7 @@ class AveragingOptimizer(optimizer.AveragingOptimizer, Base):
             else:
                 self.optimizer.build(variables)
             keras.optimizers.Optimizer.build(self, variables)
-        self.averages.create(variables)
+        self.create_averages(variables)
         if self.set_weights_from_file():
             with self.outside_of_traces():
                 self.averages.forget_refusals()
@@ -176,7 +177,7 @@ class AveragingOptimizer(optimizer.AveragingOptimizer, Base):
             self.backend.noted(self.iterations, before + 1)
         else:
             counted = self.count() > before
-        self.averages.move(before, counted, rate)
+        self.move_averages(before, counted, rate)
 
     @property
     def _model_variables_moving_average(self):

@@ -81,8 +81,7 @@ class AveragingOptimizer(optimizer.AveragingOptimizer, Base):
         if isinstance(self.optimizer, _LEGACY):
             known = slot_name in self.optimizer.get_slot_names()
             return self.optimizer.get_slot(variable, slot_name) if known else None
-        name = f"{slot_name}/{private.shared_name(variable)}"
-        return next((v for v in self.optimizer.variables if v.name.split(":")[0] == name), None)
+        return self.slot_by_name(variable, lambda weight: f"{slot_name}/{private.shared_name(weight)}")
 
     def rate_of_step(self) -> Any:
         return self.backend.read(private.rate_of_step(optimizer.innermost(self.optimizer)))
@@ -187,7 +186,7 @@ class AveragingOptimizer(optimizer.AveragingOptimizer, Base):
             else:
                 inner.build(var_list)
             tf_keras.optimizers.Optimizer.build(self, var_list)
-            self.averages.create(var_list)
+            self.create_averages(var_list)
             self._count_updates()
         self._built = True
 
@@ -218,7 +217,7 @@ class AveragingOptimizer(optimizer.AveragingOptimizer, Base):
             counted = (scaling.dynamic_counter > 0) | (scaling.loss_scale > scale)
         if self._updates is not None:
             self._updates.assign_add(1 if counted is None else tf.cast(counted, self._updates.dtype))
-        self.averages.move(before, counted, rate)
+        self.move_averages(before, counted, rate)
         return self.iterations
 
     def finalize_variable_values(self, var_list: Any) -> None:
