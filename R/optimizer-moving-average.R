@@ -9,6 +9,8 @@
 #'
 #' @inheritParams optimizer_ema
 #' @inheritParams optimizer_swa
+#' @param average_decay Fraction of the average that stays at an update: a number from
+#'   0 to 1.
 #' @param num_updates `NULL`, or a whole number, 0 or more, that limits all decays to
 #'   `(1 + num_updates) / (10 + num_updates)`.
 #' @param dynamic_decay `TRUE` or `FALSE`: whether the decay grows with the

@@ -9,6 +9,8 @@
 #' | [optimizer_swa()] | averages snapshots of the weights with equal weight |
 #' | [optimizer_lookahead()] | every few fast steps, one slow step towards them |
 #' | [optimizer_ema()] | averages the weights so that recent ones count most |
+#' | [optimizer_schedule_free()] | trains without a schedule: gradients near the average |
+#' | [optimizer_primal_averaging()] | the same place for gradients, and an average in which recent weights count most |
 #' | [optimizer_lars()] | a learning rate for each layer, for large batches; averages nothing |
 #' | [callback_swa()] | averages the weights by epochs, with any optimizer |
 #' | [callback_swap_averages()] | validates and predicts with the averages |

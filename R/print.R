@@ -24,7 +24,7 @@
 #'   * `settings`: a list of its arguments that are not `NULL`;
 #'   * `inner`: a list with the inner optimizer's `method` and those of its `settings` that are
 #'     not the default;
-#'   * `learning_rate`: the rate of the next update, before `decay`, and `schedule`: the name of the
+#'   * `learning_rate`: the rate of the next update, before `decay` and warm-up, and `schedule`: the name of the
 #'     schedule that it comes from, or `NULL`;
 #'   * `updates`: number of updates so far;
 #'   * `built`, `has_average`, `swapped`: whether the variables for averages exist, whether they hold
