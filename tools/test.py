@@ -54,10 +54,12 @@ def run(name, long, python):
         markers += "" if long else " and not long"
         command = [python, "-m", "pytest", "-q", "-m", markers, f"--junitxml={results}", "--durations=10"]
     begin = time.monotonic()
-    ended = subprocess.run(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    # A file, so that it can be looked at meanwhile.
+    log = RESULTS / f"{name}.log"
+    with log.open("wb") as output:
+        ended = subprocess.run(command, env=environment, stdout=output, stderr=subprocess.STDOUT)
     minutes = (time.monotonic() - begin) / 60
-    text = ended.stdout.decode(errors="replace")
-    print(f"---- {name}: {minutes:.1f} minutes\n{text}", flush=True)
+    print(f"---- {name}: {minutes:.1f} minutes\n{log.read_text(errors='replace')}", flush=True)
     return ended.returncode, results
 
 

@@ -6,7 +6,16 @@ import keras
 import numpy as np
 import pytest
 
+from kerasoptimizers import methods
+
 GENERATIONS = ["keras3", "tf_keras"]
+#: The names of all averaging optimizers.
+METHODS = list(methods.__all__)
+
+
+def average_slot(optimizer):
+    """The name of the slot that holds the averages."""
+    return optimizer.averages.rule.slot
 
 
 class Generation:

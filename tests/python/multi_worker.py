@@ -19,6 +19,8 @@ METHODS = {
     "Lookahead": {"sync_period": 4},
     "ExponentialMovingAverage": {"average_decay": 0.9},
     "MovingAverage": {"average_decay": 0.9, "start_step": 2},
+    "PrimalAveraging": {"eval_interpolation": 0.9},
+    "ScheduleFree": {"warmup_steps": 4, "weight_decay_at_y": 0.1},
     "LARS": {},
 }
 SETTINGS = {
@@ -36,6 +38,7 @@ CASES = [
         ("Lookahead", "global_clipnorm"),
         ("ExponentialMovingAverage", "clipnorm-decay"),
         ("MovingAverage", "global_clipnorm"),
+        ("ScheduleFree", "clipnorm-decay"),
         ("LARS", "clipnorm-decay"),
         ("callbacks", "plain"),
     ]

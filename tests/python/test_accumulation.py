@@ -4,20 +4,19 @@ import keras
 import numpy as np
 import pytest
 
-from kerasoptimizers import (
-    SWA,
-    ExponentialMovingAverage,
-    Lookahead,
-    MovingAverage,
-    averaging_optimizer,
-)
+import kerasoptimizers
+from generations import METHODS, average_slot
+from kerasoptimizers import SWA, ExponentialMovingAverage, Lookahead, averaging_optimizer
 
 pytestmark = pytest.mark.oldest_keras
 
 BACKEND = keras.backend.backend()
 each_method = pytest.mark.parametrize(
     "method",
-    [SWA, Lookahead] + [pytest.param(m, marks=pytest.mark.long) for m in (ExponentialMovingAverage, MovingAverage)],
+    [
+        pytest.param(getattr(kerasoptimizers, name), marks=() if name in ("SWA", "Lookahead") else pytest.mark.long)
+        for name in METHODS
+    ],
 )
 needs_multi_optimizer = pytest.mark.skipif(
     not hasattr(keras.optimizers, "MultiOptimizer"), reason="this Keras has no MultiOptimizer"
@@ -69,7 +68,7 @@ def state(optimizer):
 
 
 def averages(optimizer, variables):
-    slot = "slow" if isinstance(optimizer, Lookahead) else "average"
+    slot = average_slot(optimizer)
     return [np.array(optimizer.get_slot(v, slot).numpy()) for v in variables]
 
 

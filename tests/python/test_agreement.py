@@ -9,11 +9,12 @@ import sys
 import numpy as np
 import pytest
 
+from generations import METHODS
+
 pytestmark = pytest.mark.once
 
 UPDATES = 200
 SLOTS = {"SWA": "average", "Lookahead": "slow", "LARS": "momentum"}
-METHODS = ["SWA", "Lookahead", "ExponentialMovingAverage", "MovingAverage"]
 CASES = [(method, inner) for method in METHODS for inner in ("SGD", "Adam")] + [("LARS", None)]
 IDS = [f"{method}-{inner}" if inner else method for method, inner in CASES]
 # What to import, and the backend, for each way to run the same problem.
@@ -46,6 +47,8 @@ arguments = {{
     "Lookahead": dict(sync_period=6),
     "ExponentialMovingAverage": dict(average_decay=0.95),
     "MovingAverage": dict(average_decay=0.9, start_step=20),
+    "ScheduleFree": dict(warmup_steps=20, weight_decay_at_y=0.01),
+    "PrimalAveraging": dict(eval_interpolation=0.95),
 }}
 found = {{}}
 for name, (method, optimizer) in zip({IDS!r}, {CASES!r}):

@@ -8,7 +8,8 @@ import keras
 import numpy as np
 import pytest
 
-from generations import GENERATIONS, Generation
+import kerasoptimizers
+from generations import GENERATIONS, METHODS, Generation, average_slot
 from kerasoptimizers import (
     SWA,
     ExponentialMovingAverage,
@@ -18,12 +19,12 @@ from kerasoptimizers import (
     backends,
 )
 
-METHODS = [SWA, Lookahead, ExponentialMovingAverage, MovingAverage]
-
 BACKEND = keras.backend.backend()
 TENSORFLOW = BACKEND == "tensorflow"
 LOSS_SCALE_OUTERMOST = "on JAX a LossScaleOptimizer can only stand outermost"
-each_method = pytest.mark.parametrize("method", METHODS)
+each_method = pytest.mark.parametrize("method", [getattr(kerasoptimizers, name) for name in METHODS])
+# Those that average what the model holds, whoever has set it.
+each_that_follows = pytest.mark.parametrize("method", [SWA, Lookahead, ExponentialMovingAverage, MovingAverage])
 needs_tensorflow = pytest.mark.skipif(
     not TENSORFLOW, reason="sparse gradients (tf.IndexedSlices) exist on TensorFlow only"
 )
@@ -37,9 +38,7 @@ def data(examples=64):
 
 def compiled_model(optimizer, seed=0, **compile_arguments):
     keras.utils.set_random_seed(seed)
-    model = keras.Sequential(
-        [keras.Input((4,)), keras.layers.Dense(8, activation="tanh"), keras.layers.Dense(1)]
-    )
+    model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(8, activation="tanh"), keras.layers.Dense(1)])
     # An object, because Keras 3 can't read "mse" back from an HDF5 file.
     model.compile(optimizer, keras.losses.MeanSquaredError(), **compile_arguments)
     return model
@@ -55,7 +54,7 @@ def weights(model):
 
 def averages(model):
     optimizer = averaging_optimizer(model)
-    slot = "slow" if isinstance(optimizer, Lookahead) else "average"
+    slot = average_slot(optimizer)
     return [np.array(optimizer.get_slot(v, slot).numpy()) for v in model.trainable_variables]
 
 
@@ -88,9 +87,7 @@ def train(optimizer, updates=24, **compile_arguments):
     model = compiled_model(optimizer, **compile_arguments)
     x, y = data()
     recorder = Recorder()
-    model.fit(
-        x, y, batch_size=8, epochs=updates // 8, verbose=0, shuffle=False, callbacks=[recorder]
-    )
+    model.fit(x, y, batch_size=8, epochs=updates // 8, verbose=0, shuffle=False, callbacks=[recorder])
     return model, recorder.weights
 
 
@@ -266,9 +263,7 @@ def test_clipping_limits_the_gradient_without_its_loss_scale():
 
 def sparse_model(optimizer):
     keras.utils.set_random_seed(0)
-    model = keras.Sequential(
-        [keras.layers.Embedding(20, 3), keras.layers.Flatten(), keras.layers.Dense(1)]
-    )
+    model = keras.Sequential([keras.layers.Embedding(20, 3), keras.layers.Flatten(), keras.layers.Dense(1)])
     model.compile(optimizer, "mse")
     tokens = np.array([[1, 1, 2], [3, 1, 1], [7, 2, 2], [9, 9, 9]])
     model.fit(tokens, np.arange(4.0), epochs=6, batch_size=2, verbose=0, shuffle=False)
@@ -280,7 +275,7 @@ def sparse_model(optimizer):
 def test_embeddings_average_rows_without_gradient_too(method):
     model = sparse_model(method(sgd()))
     plain = sparse_model(sgd())
-    if method is not Lookahead:
+    if model.optimizer.averages.rule.blend == 0:
         assert_same(weights(model), weights(plain))
     untouched = model.layers[0].embeddings.numpy()[0]
     np.testing.assert_array_equal(averages(model)[0][0], untouched)
@@ -327,9 +322,7 @@ def test_assign_average_vars_sets_weights_and_keeps_averages():
 
 def test_assign_average_vars_leaves_other_variables_alone():
     keras.utils.set_random_seed(0)
-    model = keras.Sequential(
-        [keras.Input((4,)), keras.layers.BatchNormalization(), keras.layers.Dense(1)]
-    )
+    model = keras.Sequential([keras.Input((4,)), keras.layers.BatchNormalization(), keras.layers.Dense(1)])
     model.compile(SWA(sgd(), average_period=3), "mse")
     model.fit(*data(), epochs=2, verbose=0)
     statistics = [v.numpy() for v in model.non_trainable_variables]
@@ -416,8 +409,9 @@ def test_variables_are_listed_once_count_first(method):
     assert len({id(v) for v in variables}) == len(variables)
     assert variables[0] is model.optimizer.optimizer.variables[0]
     assert list(variables()) == list(variables)
-    # count, rate, momentum and average of four weights, refused updates, and the snapshots of SWA
-    assert len(variables) == 2 + 4 + 4 + 1 + (method is SWA)
+    # count, rate, momentum and slots of four weights, refused updates, and the rule's numbers
+    rule = model.optimizer.averages.rule
+    assert len(variables) == 2 + 4 + 4 * len(rule.slots) + 1 + len(rule.scalars)
 
 
 @each_method
@@ -435,9 +429,7 @@ def test_a_saved_model_goes_on_training_where_it_was(method, tmp_path):
     model.save(path)
     loaded = keras.models.load_model(path)
     assert type(loaded.optimizer) is method
-    assert_same(
-        [v.numpy() for v in loaded.optimizer.variables], [v.numpy() for v in model.optimizer.variables]
-    )
+    assert_same([v.numpy() for v in loaded.optimizer.variables], [v.numpy() for v in model.optimizer.variables])
     for m in (model, loaded):
         m.fit(*data(), batch_size=8, epochs=2, verbose=0, shuffle=False)
     assert_same(weights(loaded), weights(model))
@@ -531,11 +523,25 @@ def test_a_trained_optimizer_can_be_wrapped():
             lambda: ExponentialMovingAverage(sgd(), update_period=0),
             "`update_period` must be a whole number >= 1, not 0.",
         ),
+        (
+            lambda: ExponentialMovingAverage(sgd(), average_decay=0.99, half_life=10),
+            "Only one of `average_decay` and `half_life` can be given, not both.",
+        ),
+        (
+            lambda: ExponentialMovingAverage(sgd(), half_life=1, warmup_gamma=1, min_decay=0.75),
+            "`min_decay` must be at most `average_decay`, 0.5, not 0.75.",
+        ),
+        (
+            lambda: ExponentialMovingAverage(sgd(), update_period=2, overwrite_period=3),
+            "`overwrite_period` must be a multiple of `update_period`, 2, not 3.",
+        ),
         (lambda: MovingAverage(sgd(), num_updates=-1), "`num_updates` must be a whole number >= 0"),
         (lambda: MovingAverage(sgd(), start_step=0.5), "`start_step` must be a whole number >= 0"),
         (lambda: Lookahead(sgd(), 0), "`sync_period` must be a whole number >= 1, not 0."),
         (lambda: Lookahead(sgd(), 5, 1.5), "`slow_step_size` must be a number from 0 to 1, not 1.5"),
         (lambda: Lookahead(sgd(), 5, "x"), "`slow_step_size` must be a number from 0 to 1, not 'x'"),
+        (lambda: Lookahead(sgd(), slow_momentum=-0.5), "`slow_momentum` must be a number from 0 to 1, not -0.5."),
+        (lambda: Lookahead(sgd(), inner_state="zero"), "`inner_state` must be .keep., .reset. or .average., not "),
     ],
 )
 def test_wrong_arguments_are_named_in_one_line(make, message):
@@ -615,7 +621,7 @@ def test_a_decay_that_float32_would_round_to_one_moves_the_average(generation, m
 
 
 @pytest.mark.parametrize("generation", GENERATIONS)
-@each_method
+@each_that_follows
 def test_averages_of_float64_weights_are_computed_in_float64(generation, method):
     generation = Generation(generation)
     if BACKEND == "jax":
@@ -643,7 +649,7 @@ def test_averages_of_float64_weights_are_computed_in_float64(generation, method)
 
 
 @pytest.mark.parametrize("generation", GENERATIONS)
-@each_method
+@each_that_follows
 def test_complex_weights_are_averaged_and_checked(generation, method):
     generation = Generation(generation)
     ours = getattr(generation, method.__name__)
@@ -730,9 +736,7 @@ def test_non_trainable_weights_are_averaged_when_asked(tmp_path):
     with pytest.raises(ValueError, match=r"call shadow_copy\(model\) before training"):
         loaded.fit(x, y, verbose=0)
     loaded.optimizer.shadow_copy(loaded)
-    assert_same(
-        [v.numpy() for v in loaded.optimizer.variables], [v.numpy() for v in optimizer.variables]
-    )
+    assert_same([v.numpy() for v in loaded.optimizer.variables], [v.numpy() for v in optimizer.variables])
 
     before = mean.numpy()
     optimizer.swap_weights()
@@ -775,9 +779,7 @@ def test_tensorflow_checkpoints_hold_averages(method, tmp_path):
     twin, _ = train(method(sgd()), updates=8)
     tf.train.Checkpoint(model=twin, optimizer=twin.optimizer).restore(path).assert_consumed()
     assert_same(weights(twin), weights(model))
-    assert_same(
-        [v.numpy() for v in twin.optimizer.variables], [v.numpy() for v in model.optimizer.variables]
-    )
+    assert_same([v.numpy() for v in twin.optimizer.variables], [v.numpy() for v in model.optimizer.variables])
 
 
 @pytest.mark.parametrize("variable, write", [(0, 0), (1, 0), (2, 1)])
@@ -860,7 +862,7 @@ def test_a_model_that_learns_its_input_shape_from_the_data_trains(method, settin
 
 
 @pytest.mark.parametrize("generation", GENERATIONS)
-@pytest.mark.parametrize("method", [*(method.__name__ for method in METHODS), "LARS"])
+@pytest.mark.parametrize("method", [*METHODS, "LARS"])
 def test_a_model_without_trainable_weights_runs_through_fit(generation, method):
     generation = Generation(generation)
     layers = generation.keras.layers

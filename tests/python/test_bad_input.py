@@ -8,11 +8,10 @@ import keras
 import numpy as np
 import pytest
 
-from generations import GENERATIONS, Generation
+from generations import GENERATIONS, METHODS, Generation
 from kerasoptimizers import averaging_optimizer
 
 BACKEND = keras.backend.backend()
-METHODS = ["SWA", "Lookahead", "ExponentialMovingAverage", "MovingAverage"]
 NAN, INF = float("nan"), float("inf")
 X = np.random.default_rng(0).normal(size=(16, 3)).astype("float32")
 Y = X.sum(axis=1, keepdims=True)
@@ -85,7 +84,13 @@ NOT_DATA = [3, True, NAN, "x", "", [], {}, (), [None], np.array(3.0), [X, 3], ["
 # What each argument of each class refuses: (message after the argument's name, values).
 ARGUMENTS = {
     "SWA": {**WRAPPER, "start_averaging": whole(0), "average_period": whole(1)},
-    "Lookahead": {**WRAPPER, "sync_period": whole(1), "slow_step_size": FRACTION},
+    "Lookahead": {
+        **WRAPPER,
+        "sync_period": whole(1),
+        "slow_step_size": FRACTION,
+        "slow_momentum": FRACTION,
+        "inner_state": ("must be 'keep', 'reset' or 'average'", [*STRINGS, "Keep", "pullback"]),
+    },
     "ExponentialMovingAverage": {
         **WRAPPER,
         "trainable_weights_only": FLAG,
@@ -93,6 +98,11 @@ ARGUMENTS = {
         "start_step": whole(0),
         "dynamic_decay": FLAG,
         "update_period": whole(1),
+        "half_life": optional(POSITIVE),
+        "warmup_gamma": optional(POSITIVE),
+        "warmup_power": POSITIVE,
+        "min_decay": FRACTION,
+        "overwrite_period": optional(whole(1)),
     },
     "MovingAverage": {
         **WRAPPER,
@@ -100,6 +110,15 @@ ARGUMENTS = {
         "num_updates": optional(whole(0)),
         "start_step": whole(0),
         "dynamic_decay": FLAG,
+    },
+    "PrimalAveraging": {**WRAPPER, "train_interpolation": FRACTION, "eval_interpolation": FRACTION},
+    "ScheduleFree": {
+        **WRAPPER,
+        "beta": FRACTION,
+        "warmup_steps": whole(0),
+        "weight_lr_power": NOT_NEGATIVE,
+        "r": NOT_NEGATIVE,
+        "weight_decay_at_y": NOT_NEGATIVE,
     },
     "LARS": {
         **LIMITS,
@@ -193,6 +212,8 @@ class World:
             "Lookahead": self.train(kit.Lookahead(sgd(kit), 2)),
             "ExponentialMovingAverage": self.train(kit.ExponentialMovingAverage(sgd(kit))),
             "MovingAverage": self.train(kit.MovingAverage(sgd(kit))),
+            "PrimalAveraging": self.train(kit.PrimalAveraging(sgd(kit))),
+            "ScheduleFree": self.train(kit.ScheduleFree(sgd(kit))),
             "LARS": self.train(kit.LARS(0.1)),
             "early": self.train(kit.SWA(sgd(kit), 1000)),
             "plain": self.train(sgd(kit)),
@@ -759,6 +780,10 @@ wrong(
 wrong(
     "`decay` cannot be given",
     decay_beside_a_schedule=lambda w: w.kit.SWA(w.keras.optimizers.SGD(w.schedule), decay=0.1),
+)
+wrong(
+    "`warmup_steps` cannot be given",
+    warm_up_beside_a_schedule=lambda w: w.kit.ScheduleFree(w.keras.optimizers.SGD(w.schedule), warmup_steps=5),
 )
 wrong(
     "`learning_rate`",

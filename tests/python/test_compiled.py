@@ -4,7 +4,7 @@ import keras
 import numpy as np
 import pytest
 
-from generations import GENERATIONS, Generation
+from generations import GENERATIONS, METHODS, Generation, average_slot
 from kerasoptimizers import averaging_optimizer
 from test_mixed_precision import assert_close, each_method, make, ours, policy, sgd, weights
 
@@ -36,7 +36,7 @@ def trained(generation, optimizer, dtype="float32", built=False, **settings):
 
 
 def averages(optimizer, model):
-    slot = optimizer.get_slot_names()[0]
+    slot = average_slot(optimizer)
     return [np.array(optimizer.get_slot(v, slot).numpy()) for v in model.trainable_variables]
 
 
@@ -61,7 +61,7 @@ def assert_as_eager(generation, make_optimizer, tolerance=1e-5, **settings):
 @each_generation
 @pytest.mark.parametrize(
     "method",
-    ["SWA", "Lookahead", "ExponentialMovingAverage", "LARS", pytest.param("MovingAverage", marks=pytest.mark.long)],
+    [pytest.param(n, marks=pytest.mark.long) if n == "MovingAverage" else n for n in [*METHODS, "LARS"]],
 )
 def test_compiled_by_xla_a_step_is_the_eager_one(generation, method):
     assert_as_eager(generation, lambda: make(generation, method))

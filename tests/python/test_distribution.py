@@ -14,9 +14,11 @@ pytestmark = pytest.mark.once
 GENERATIONS = {3: (keras, kerasoptimizers), 2: (tf_keras, kerasoptimizers.tf_keras)}
 METHODS = {
     "SWA": {"start_averaging": 2, "average_period": 3},
-    "Lookahead": {"sync_period": 4},
+    "Lookahead": {"sync_period": 4, "slow_momentum": 0.5, "inner_state": "average"},
     "ExponentialMovingAverage": {},
     "MovingAverage": {"start_step": 2},
+    "PrimalAveraging": {"eval_interpolation": 0.9},
+    "ScheduleFree": {"warmup_steps": 4, "weight_decay_at_y": 0.1},
     "LARS": {},
 }
 SLOTS = {"Lookahead": "slow", "LARS": "momentum"}

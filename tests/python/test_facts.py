@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import kerasoptimizers
-from generations import GENERATIONS, Generation
+from generations import GENERATIONS, METHODS, Generation
 from kerasoptimizers.facts import course
 from kerasoptimizers.facts import facts as facts_of
 from kerasoptimizers.rules import EqualAverage, ExponentialAverage, Rule, Step, StepBack, host_numbers
@@ -94,7 +94,7 @@ def all_optimizers(generation):
     if generation.name == "tf_keras":
         legacy = generation.keras.optimizers.legacy
         kinds += [getattr(legacy, name) for name in ("SGD", "Adam", "Adamax", "RMSprop", "Adadelta", "Ftrl")]
-    ours = [generation.SWA, generation.Lookahead, generation.ExponentialMovingAverage, generation.MovingAverage]
+    ours = [getattr(generation, name) for name in METHODS]
     return [kind() for kind in kinds] + [kind("sgd") for kind in ours] + [generation.LARS()]
 
 
@@ -111,6 +111,24 @@ def test_methods_without_snapshots_say_when_they_move_next(generation):
     average = generation.ExponentialMovingAverage("sgd", average_decay=0.5)
     trained(generation, average, 2)
     assert facts_of(average)["next_due"] == 2
+
+
+def test_schedule_free_says_its_settings_and_that_it_moves_after_every_update(generation):
+    optimizer = generation.ScheduleFree(generation.keras.optimizers.SGD(0.5), warmup_steps=4)
+    trained(generation, optimizer, 2)
+    facts = facts_of(optimizer)
+    own = {"beta": 0.9, "warmup_steps": 4, "weight_lr_power": 2.0, "r": 0.0, "weight_decay_at_y": 0.0}
+    assert facts["settings"] == {**own, "check_finite": True}
+    assert list(facts["settings"])[:5] == list(own)
+    assert (facts["updates"], facts["next_due"], facts["snapshots"]) == (2, 2, None)
+    assert facts["bytes"]["averages"] == 2 * facts["bytes"]["weights"]
+
+
+def test_the_course_of_schedule_free_has_its_warm_up(generation):
+    optimizer = generation.ScheduleFree(generation.keras.optimizers.SGD(0.5), warmup_steps=4)
+    found = course(optimizer, 6)
+    np.testing.assert_allclose(found["learning_rate"], [0.125, 0.25, 0.375, 0.5, 0.5, 0.5])
+    assert found["due"].all()
 
 
 def test_the_rate_of_a_schedule_is_that_of_the_next_update(generation):

@@ -180,6 +180,18 @@ def test_interrupted_at_any_line_the_model_has_its_own_weights(generation, metho
     assert lines > 10
 
 
+def test_an_update_that_is_interrupted_at_any_line_leaves_the_learning_rate(generation):
+    optimizer = generation.SWA(generation.keras.optimizers.SGD(0.5), decay=1.0, average_period=1)
+    variables = generation.variables([[1.0, 1.0]])
+
+    def update():
+        generation.apply(optimizer, [np.ones(2)], variables)
+
+    update()
+    for where in at_every_line(update):
+        assert float(optimizer.backend.numpy(optimizer.learning_rate)) == 0.5, where
+
+
 @pytest.mark.parametrize("interrupts", [20, pytest.param(1000, marks=long)])
 @pytest.mark.parametrize("name", ACTIONS)
 def test_interrupted_at_a_random_moment_the_model_has_its_own_weights(generation, name, interrupts, tmp_path):

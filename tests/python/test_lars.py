@@ -43,6 +43,7 @@ def assert_equal(actual, recorded, what=""):
 
 def independent(weights, gradient, velocity, rate, m, wd, eeta, nesterov, classic, adapt=True):
     """LARS for one variable, written down a second time."""
+
     def ratio(direction):
         w, d = np.sqrt(np.sum(weights**2)), np.sqrt(np.sum(direction**2))
         return eeta * w / d if adapt and w > 0 and d > 0 else 1.0
@@ -84,9 +85,7 @@ def test_every_step_equals_the_original(case):
     classic=st.booleans(),
     seed=st.integers(0, 1000),
 )
-def test_any_shape_equals_an_independent_version(
-    shape, momentum, wd, eeta, nesterov, classic, seed
-):
+def test_any_shape_equals_an_independent_version(shape, momentum, wd, eeta, nesterov, classic, seed):
     random = np.random.default_rng(seed)
     weights = random.normal(size=shape).astype("float32").astype("float64")
     velocity = np.zeros(shape)
@@ -95,9 +94,7 @@ def test_any_shape_equals_an_independent_version(
     for _ in range(3):
         gradient = random.normal(size=shape).astype("float32").astype("float64")
         optimizer.apply([tensor(gradient)], [v])
-        weights, velocity = independent(
-            weights, gradient, velocity, 0.3, momentum, wd, eeta, nesterov, classic
-        )
+        weights, velocity = independent(weights, gradient, velocity, 0.3, momentum, wd, eeta, nesterov, classic)
     np.testing.assert_allclose(values([v])[0], weights, rtol=1e-5, atol=2e-6)
     slot = values([optimizer.get_slot(v, "momentum")])[0]
     np.testing.assert_allclose(slot, velocity, rtol=1e-5, atol=2e-6)
@@ -115,8 +112,14 @@ def test_variables_of_many_kinds_in_one_update(nesterov, classic):
         for path, shape in zip(paths, shapes)
     ]
     optimizer = LARS(
-        0.3, 0.9, 0.01, 0.5, nesterov, classic,
-        exclude_from_weight_decay=["bias", "norm"], exclude_from_layer_adaptation=["gamma", "b/"],
+        0.3,
+        0.9,
+        0.01,
+        0.5,
+        nesterov,
+        classic,
+        exclude_from_weight_decay=["bias", "norm"],
+        exclude_from_layer_adaptation=["gamma", "b/"],
     )
     expected = [(v.astype("float64"), np.zeros(v.shape)) for v in values(variables)]
     for _ in range(3):
@@ -128,8 +131,16 @@ def test_variables_of_many_kinds_in_one_update(nesterov, classic):
             decay = 0.0 if "bias" in path or "norm" in path else 0.01
             adapt = "gamma" not in path and "b/" not in path
             expected[i] = independent(
-                expected[i][0], before[i].astype("float64"), expected[i][1], 0.3, 0.9, decay, 0.5,
-                nesterov, classic, adapt,
+                expected[i][0],
+                before[i].astype("float64"),
+                expected[i][1],
+                0.3,
+                0.9,
+                decay,
+                0.5,
+                nesterov,
+                classic,
+                adapt,
             )
     for v, path, (weights, velocity) in zip(variables, paths, expected):
         rtol = 2e-2 if path == "half" else 1e-5
@@ -207,9 +218,7 @@ def test_exclusion_from_layer_adaptation_alone(patterns, adapt):
         exclude_from_layer_adaptation=patterns,
     )
     optimizer.apply([tensor([0.0, 1.0])], [v])
-    expected, _ = independent(
-        np.array([3.0, 4.0]), np.array([0.0, 1.0]), 0.0, 1.0, 0.9, 0.0, 0.001, False, True, adapt
-    )
+    expected, _ = independent(np.array([3.0, 4.0]), np.array([0.0, 1.0]), 0.0, 1.0, 0.9, 0.0, 0.001, False, True, adapt)
     np.testing.assert_allclose(values([v])[0], expected, rtol=1e-6)
 
 

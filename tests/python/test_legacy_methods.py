@@ -4,7 +4,15 @@ import keras
 import numpy as np
 import pytest
 
-from kerasoptimizers import LARS, SWA, ExponentialMovingAverage, Lookahead, MovingAverage
+from kerasoptimizers import (
+    LARS,
+    SWA,
+    ExponentialMovingAverage,
+    Lookahead,
+    MovingAverage,
+    PrimalAveraging,
+    ScheduleFree,
+)
 
 BACKEND = keras.backend.backend()
 MAKERS = {
@@ -12,6 +20,8 @@ MAKERS = {
     "Lookahead": lambda: Lookahead("sgd"),
     "ExponentialMovingAverage": lambda: ExponentialMovingAverage("sgd"),
     "MovingAverage": lambda: MovingAverage("sgd"),
+    "PrimalAveraging": lambda: PrimalAveraging("sgd"),
+    "ScheduleFree": lambda: ScheduleFree("sgd"),
     "LARS": lambda: LARS(0.1),
 }
 only_tensorflow = pytest.mark.skipif(BACKEND != "tensorflow", reason="tests TensorFlow's graphs")

@@ -7,7 +7,7 @@ import keras
 import numpy as np
 import pytest
 
-from generations import GENERATIONS, Generation
+from generations import GENERATIONS, METHODS, Generation
 from kerasoptimizers import averaging_optimizer
 
 BACKEND = keras.backend.backend()
@@ -19,13 +19,18 @@ needs_inner_loss_scale = pytest.mark.skipif(
 each_generation = pytest.mark.parametrize("generation", GENERATIONS, indirect=True)
 each_method = pytest.mark.parametrize(
     "method",
-    ["SWA", "Lookahead"] + [pytest.param(m, marks=long) for m in ("ExponentialMovingAverage", "MovingAverage", "LARS")],
+    [
+        name if name in ("SWA", "Lookahead", "ScheduleFree") else pytest.param(name, marks=long)
+        for name in [*METHODS, "LARS"]
+    ],
 )
 SETTINGS = {
     "SWA": {"average_period": 2},
-    "Lookahead": {"sync_period": 2},
+    "Lookahead": {"sync_period": 2, "slow_momentum": 0.5, "inner_state": "average"},
     "ExponentialMovingAverage": {"average_decay": 0.8},
     "MovingAverage": {"average_decay": 0.8, "dynamic_decay": True},
+    "PrimalAveraging": {"eval_interpolation": 0.8},
+    "ScheduleFree": {"warmup_steps": 3, "weight_decay_at_y": 0.1},
 }
 
 
@@ -240,7 +245,7 @@ def test_clipping_around_a_loss_scale_makes_no_bad_gradient_a_good_one(generatio
 # Variables of float8 layers, which a step overwrites with what stands for their gradients.
 
 
-@pytest.mark.parametrize("method", ["SWA", "Lookahead", "ExponentialMovingAverage", "MovingAverage"])
+@pytest.mark.parametrize("method", METHODS)
 def test_variables_that_are_overwritten_are_not_clipped_and_not_averaged(method):
     def history(optimizer):
         keras.utils.set_random_seed(0)

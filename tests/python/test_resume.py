@@ -34,6 +34,8 @@ METHODS = {
     "Lookahead": {"sync_period": 4},
     "ExponentialMovingAverage": {"average_decay": 0.9, "start_step": 2, "update_period": 3},
     "MovingAverage": {"average_decay": 0.9, "dynamic_decay": True},
+    "PrimalAveraging": {"eval_interpolation": 0.9},
+    "ScheduleFree": {"warmup_steps": 12, "weight_decay_at_y": 0.1},
 }
 INNER = ["SGD", "Adam", "AdamW", "LARS"]
 WAYS = {
@@ -65,7 +67,14 @@ def few(generation):
     yield case("SWA", "SGD", "model")
     yield case("Lookahead", "Adam", "weights")
     yield case("ExponentialMovingAverage", "AdamW", "values")
+    warming = {"half_life": 5, "warmup_gamma": 2.0, "min_decay": 0.2, "overwrite_period": 3}
+    yield case("ExponentialMovingAverage", "SGD", "model", "overwritten", settings=warming)
+    steps = {"sync_period": 4, "slow_momentum": 0.5, "inner_state": "average"}
+    yield case("Lookahead", "SGD", last, "momenta", settings=steps)
     yield case("MovingAverage", "LARS", "backup")
+    yield case("ScheduleFree", "Adam", "model")
+    yield case("ScheduleFree", "SGD", last, "mixed precision")
+    yield case("PrimalAveraging", "AdamW", "weights")
     yield case("LARS", None, last)
     late = {"start_averaging": 12, "average_period": 3, "clipnorm": 0.5, "decay": 0.01}
     yield case("SWA", "Adam", last, "before the first snapshot", settings=late)

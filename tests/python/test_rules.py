@@ -10,11 +10,13 @@ from kerasoptimizers.rules import (
     EqualAverage,
     ExponentialAverage,
     PowerAverage,
+    PrimalAverage,
     Rule,
     ScheduleFree,
     Slot,
     Step,
     StepBack,
+    StepBackWithMomentum,
     host_numbers,
 )
 from recordings import ZeroStart, assert_equal, cases, recording
@@ -50,6 +52,9 @@ RULES = {
     "MovingAverage": lambda average_decay=0.99, start_step=0, dynamic_decay=False: ExponentialAverage(
         average_decay, start_step, dynamic_decay
     ),
+    "PrimalAveraging": lambda train_interpolation, eval_interpolation: PrimalAverage(
+        decay=eval_interpolation, blend=train_interpolation
+    ),
 }
 
 
@@ -66,9 +71,16 @@ def test_a_rule_gives_the_numbers_of_the_original(case):
         run.update(lambda weights, rate, gradients=gradients: inner(weights, gradients))
         for i, (model, slots) in enumerate(zip(run.models, run.slots)):
             assert_equal(model, after["variables"][i], f"update {update}, weight {i}", 2e-6)
-            if update >= first:
-                slot = slots[run.rule.slot] - zero_start.bias(update, i)
-                assert_equal(slot, after[case["slot"]][i], f"update {update}, average {i}", 2e-6)
+            for name in slots if update >= first else ():
+                slot = slots[name] - zero_start.bias(update, i)
+                assert_equal(slot, after[name][i], f"update {update}, {name} {i}", 2e-6)
+
+
+@given(st.floats(0.5, 1e9), st.integers(1, 1000))
+def test_a_half_life_leaves_half_of_the_average(half_life, period):
+    rule = ExponentialAverage(0.5 ** (1 / half_life), period=period, narrow=False)
+    fraction = rule.fraction(Step(0, {}, None, host_numbers, "float32"))
+    np.testing.assert_allclose(fraction, -np.expm1(-np.log(2) * period / half_life), rtol=1e-6)
 
 
 @pytest.mark.parametrize("case", cases("ScheduleFree"))
@@ -258,6 +270,7 @@ def test_a_rule_that_is_always_due_says_so_without_looking_at_the_count():
     [
         (EqualAverage(), ["average"]),
         (StepBack(), ["slow"]),
+        (StepBackWithMomentum(), ["slow", "velocity"]),
         (ExponentialAverage(0.9), ["average"]),
         (PowerAverage((16.97, 6.94, 0.0)), ["average", "average_2", "average_3"]),
         (ScheduleFree(), ["average", "fast"]),

@@ -13,11 +13,11 @@ import numpy as np
 import pytest
 
 import kerasoptimizers
-from generations import GENERATIONS, Generation
+from generations import GENERATIONS, METHODS, Generation
 
 pytestmark = pytest.mark.oldest_keras
 
-NAMES = ["SWA", "Lookahead", "ExponentialMovingAverage", "MovingAverage", "LARS"]
+NAMES = [*METHODS, "LARS"]
 X = np.random.default_rng(0).normal(size=(16, 3)).astype("float32")
 
 
@@ -201,9 +201,7 @@ def test_a_lambda_in_an_optimizer_is_refused(kit, name, place, make, tmp_path, r
 
 @pytest.mark.parametrize("name, place", CASES)
 @pytest.mark.parametrize("kind", ["class", "function"])
-def test_a_module_that_a_file_names_runs_only_where_keras_itself_runs_it(
-    kit, name, place, kind, tmp_path, ran
-):
+def test_a_module_that_a_file_names_runs_only_where_keras_itself_runs_it(kit, name, place, kind, tmp_path, ran):
     # The same in an optimizer of Keras: its oldest versions, and Keras 2, import any module.
     file, _ = saved(kit, kit.keras.optimizers.SGD(kit.SWALearningRate(0.1, 0.01, 10)), tmp_path)
     tampered(file, put(rate, evil(kind)))

@@ -56,9 +56,7 @@ def weights(model):
 
 
 def averages(model):
-    return [
-        np.array(model.optimizer.get_slot(v, "average").numpy()) for v in model.trainable_variables
-    ]
+    return [np.array(model.optimizer.get_slot(v, "average").numpy()) for v in model.trainable_variables]
 
 
 def assert_same(actual, expected):
@@ -81,9 +79,7 @@ def test_validation_sees_the_averages_and_training_the_weights():
     # The first snapshot falls into the second epoch: until then the weights are used.
     assert swapped_history["val_loss"][0] == history["val_loss"][0]
     assert swapped_history["val_loss"][1] != history["val_loss"][1]
-    assert swapped_history["val_loss"][-1] == pytest.approx(
-        loss_with(averages(swapped), swapped), rel=1e-6
-    )
+    assert swapped_history["val_loss"][-1] == pytest.approx(loss_with(averages(swapped), swapped), rel=1e-6)
 
 
 def test_evaluate_and_predict_use_the_averages():
@@ -108,9 +104,7 @@ class Failing(keras.callbacks.Callback):
 
 
 @pytest.mark.parametrize("error", [ValueError("broken"), KeyboardInterrupt()])
-@pytest.mark.parametrize(
-    "when", ["on_test_begin", "on_test_batch_begin", "on_test_batch_end", "on_test_end"]
-)
+@pytest.mark.parametrize("when", ["on_test_begin", "on_test_batch_begin", "on_test_batch_end", "on_test_end"])
 def test_weights_come_back_when_validation_stops(error, when):
     model, plain = model_with(SWA(sgd(), 0, 2)), model_with(SWA(sgd(), 0, 2))
     with pytest.raises(type(error)):
@@ -178,11 +172,7 @@ def test_weights_come_back_when_prediction_fails():
 
 @pytest.mark.parametrize("callback", ["SwapAverages", "AverageModelCheckpoint"])
 def test_a_model_without_averages_is_refused(callback, tmp_path):
-    made = (
-        SwapAverages()
-        if callback == "SwapAverages"
-        else AverageModelCheckpoint(False, str(tmp_path / "a.keras"))
-    )
+    made = SwapAverages() if callback == "SwapAverages" else AverageModelCheckpoint(False, str(tmp_path / "a.keras"))
     with pytest.raises(ValueError, match="`model` must be compiled with an averaging optimizer"):
         fit(model_with("sgd"), made)
 
@@ -216,13 +206,9 @@ def test_a_checkpoint_may_leave_the_averages_in_the_model(tmp_path):
     assert_same(weights(model), averages(model))
 
 
-@pytest.mark.skipif(
-    keras.backend.backend() == "jax", reason="JAX has no averages of non-trainable weights"
-)
+@pytest.mark.skipif(keras.backend.backend() == "jax", reason="JAX has no averages of non-trainable weights")
 def test_checkpoints_hold_averages_of_non_trainable_weights_too(tmp_path):
-    model = keras.Sequential(
-        [keras.Input((3,)), keras.layers.BatchNormalization(), keras.layers.Dense(1)]
-    )
+    model = keras.Sequential([keras.Input((3,)), keras.layers.BatchNormalization(), keras.layers.Dense(1)])
     model.compile(ExponentialMovingAverage(sgd(), trainable_weights_only=False), "mse")
     model.optimizer.shadow_copy(model)
     path = str(tmp_path / "last.weights.h5")
@@ -237,9 +223,7 @@ def test_checkpoints_hold_averages_of_non_trainable_weights_too(tmp_path):
 def test_the_best_averages_are_kept(tmp_path):
     model = model_with(SWA(sgd(), 0, 1))
     path = str(tmp_path / "best.keras")
-    history = fit(
-        model, SwapAverages(), AverageModelCheckpoint(False, path, save_best_only=True), epochs=5
-    )
+    history = fit(model, SwapAverages(), AverageModelCheckpoint(False, path, save_best_only=True), epochs=5)
     best = keras.models.load_model(path)
     loss = best.evaluate(DATA, LABELS, verbose=0)
     assert loss == pytest.approx(min(history["val_loss"]), rel=1e-5)

@@ -10,11 +10,12 @@ if importlib.util.find_spec("torch") is None:
     pytest.skip("torch is not installed: its workers were not tested", allow_module_level=True)
 
 import workers
+from kerasoptimizers import methods
 
 pytestmark = pytest.mark.once
 
 SCRIPT = str(Path(__file__).with_name("torch_worker.py"))
-METHODS = ["SWA", "Lookahead", "ExponentialMovingAverage", "MovingAverage", "LARS"]
+METHODS = [*methods.__all__, "LARS"]
 
 
 @pytest.fixture(scope="module")

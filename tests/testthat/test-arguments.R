@@ -53,6 +53,7 @@ a_rate <- list("a number >= 0 or a Keras learning-rate schedule", c(never_a_numb
 # A valid call of each function, and the values that each argument refuses.
 valid <- list(
   optimizer_swa = list("sgd"), optimizer_lookahead = list("sgd"), optimizer_ema = list("sgd"),
+  optimizer_schedule_free = list("sgd"), optimizer_primal_averaging = list("sgd"),
   optimizer_moving_average = list("sgd"), lookahead_mechanism = list("sgd"),
   optimizer_lars = list(), callback_swa = list(2), callback_swap_averages = list(),
   callback_average_model_checkpoint = list(update_weights = FALSE, filepath = "model.keras"),
@@ -68,14 +69,32 @@ wrong <- list(
   )),
   optimizer_lookahead = c(averaging, list(
     sync_period = list("a whole number >= 1", at_least_1),
-    slow_step_size = list("a number from 0 to 1", fractions)
+    slow_step_size = list("a number from 0 to 1", fractions),
+    slow_momentum = list("a number from 0 to 1", fractions),
+    inner_state = list('"keep", "reset" or "average"', names_and('"pullback"' = "pullback"))
   )),
   optimizer_ema = c(averaging, list(
     trainable_weights_only = list("TRUE or FALSE", not_a_flag),
     average_decay = list("a number from 0 to 1", fractions),
     start_step = list("a whole number >= 0", counts),
     dynamic_decay = list("TRUE or FALSE", not_a_flag),
-    update_period = list("a whole number >= 1", at_least_1)
+    update_period = list("a whole number >= 1", at_least_1),
+    half_life = list("a number > 0", c(never_a_number, list("0" = 0))),
+    warmup_gamma = list("a number > 0", c(never_a_number, list("0" = 0))),
+    warmup_power = list("a number > 0", c(never_a_number, null, list("0" = 0))),
+    min_decay = list("a number from 0 to 1", fractions),
+    overwrite_period = list("a whole number >= 1", not_null(at_least_1))
+  )),
+  optimizer_schedule_free = c(averaging, list(
+    beta = list("a number from 0 to 1", fractions),
+    warmup_steps = list("a whole number >= 0", counts),
+    weight_lr_power = list("a number >= 0", c(never_a_number, null)),
+    r = list("a number >= 0", c(never_a_number, null)),
+    weight_decay_at_y = list("a number >= 0", c(never_a_number, null))
+  )),
+  optimizer_primal_averaging = c(averaging, list(
+    train_interpolation = list("a number from 0 to 1", fractions),
+    eval_interpolation = list("a number from 0 to 1", fractions)
   )),
   optimizer_moving_average = c(averaging, list(
     sequential_update = list("TRUE or FALSE", not_a_flag),
@@ -273,7 +292,8 @@ test_that("a count has to fit an integer", {
 must_be <- "`optimizer` must be a Keras optimizer or the name of one, not "
 
 test_that("the inner optimizer has to be one", {
-  optimizers <- list(optimizer_swa, optimizer_lookahead, optimizer_ema, optimizer_moving_average,
+  optimizers <- list(optimizer_swa, optimizer_lookahead, optimizer_ema, optimizer_schedule_free,
+                     optimizer_primal_averaging, optimizer_moving_average,
                      lookahead_mechanism)
   for (f in optimizers) {
     expect_refused(f(), "`optimizer` must be given: a Keras optimizer or the name of one.")

@@ -152,7 +152,8 @@ rows(
   optimizer_lookahead(NULL), optimizer_ema(iris), optimizer_swa(Sys.time()),
   optimizer_moving_average(environment()), optimizer_swa(list(inner)), optimizer_swa(class),
   optimizer_ema(layer), optimizer_lookahead(model), optimizer_swa(schedule), optimizer_swa(dead),
-  optimizer_ema(dead), optimizer_lookahead(dead), optimizer_moving_average(dead),
+  optimizer_schedule_free(NULL), optimizer_primal_averaging(dead), optimizer_ema(dead),
+  optimizer_lookahead(dead), optimizer_moving_average(dead),
   optimizer_swa(character()), optimizer_swa(numeric()), optimizer_swa(NA_integer_)
 )
 rows("`optimizer` must be a Keras", optimizer_swa("sgd "), optimizer_ema("sgdd"), optimizer_swa("3"))
@@ -172,6 +173,14 @@ rows(
   "Only one of `clipnorm` and `global_clipnorm`",
   optimizer_swa(inner, lr = 0.9, clipnorm = 1, global_clipnorm = 1),
   optimizer_ema(inner, clipnorm = 1, global_clipnorm = 1)
+)
+rows(
+  "`warmup_steps` cannot be given: the learning rate of the inner optimizer is a schedule",
+  optimizer_schedule_free(keras$optimizers$SGD(schedule), warmup_steps = 3)
+)
+rows(
+  "`optimizer` must not hold ScheduleFree inside Lookahead",
+  optimizer_lookahead(optimizer_schedule_free(keras$optimizers$SGD(0.1)))
 )
 rows(
   "`learning_rate` must be a number >= 0 or a Keras learning-rate schedule",
@@ -294,7 +303,9 @@ test_that("after a restart of R every function says that an object's session has
         assign_average_vars(model), assign_average_vars(optimizer, variables), swap_weights(model),
         swap_weights(optimizer), has_shadow_copy(model), shadow_copy(optimizer, model),
         update_batch_norm(model, 1), optimizer_swa(optimizer), optimizer_lookahead(optimizer),
-        optimizer_ema(optimizer), optimizer_moving_average(optimizer), optimizer_lars(schedule),
+        optimizer_ema(optimizer), optimizer_schedule_free(optimizer),
+        optimizer_primal_averaging(optimizer), optimizer_moving_average(optimizer),
+        optimizer_lars(schedule),
         learning_rate_schedule_swa(schedule, 0.01, 10), callback_swa(2, data = model),
         callback_average_model_checkpoint(FALSE, model), optimizer_swa("sgd", average_period = model),
         optimizer_swa("sgd", name = callback), optimizer_ema("sgd", trainable_weights_only = model)
@@ -308,7 +319,7 @@ test_that("after a restart of R every function says that an object's session has
   ', file.path(folder, "objects.rds")))
   refused <- grep("^kerasoptimizers_argument_error[|]`[a-z_]+` must be .*R session that has ended[.]",
                   output)
-  expect_length(refused, 18)
+  expect_length(refused, 20)
   expect_match(output, "started: FALSE", all = FALSE)
 })
 

@@ -22,8 +22,11 @@ test_that("optimizer_swa() hands its arguments on, numbers as Python wants them"
 
 test_that("optimizer_lookahead() hands its arguments on, numbers as Python wants them", {
   keras <- python_keras()
-  optimizer <- optimizer_lookahead(keras$optimizers$SGD(0.1), 5, 1L, clipnorm = 3)
+  optimizer <- optimizer_lookahead(keras$optimizers$SGD(0.1), 5, 1L, clipnorm = 3,
+                                   slow_momentum = 1L, inner_state = "reset")
   settings <- config(optimizer)
+  expect_identical(settings[c("slow_momentum", "inner_state")],
+                   list(slow_momentum = 1, inner_state = "reset"))
   expect_identical(settings$sync_period, 5L)
   expect_identical(settings$slow_step_size, 1)
   expect_identical(python_type(optimizer, "sync_period"), "int")
@@ -44,6 +47,49 @@ test_that("optimizer_ema() hands its arguments on, numbers as Python wants them"
   )
   expect_identical(python_type(optimizer, "average_decay"), "float")
   expect_identical(python_type(optimizer, "update_period"), "int")
+  optimizer <- optimizer_ema("sgd", half_life = 2L, warmup_gamma = 1L, warmup_power = 1L,
+                             min_decay = 0.5, overwrite_period = 4)
+  expect_identical(
+    config(optimizer)[c("half_life", "warmup_gamma", "warmup_power", "min_decay", "overwrite_period")],
+    list(half_life = 2, warmup_gamma = 1, warmup_power = 1, min_decay = 0.5, overwrite_period = 4L)
+  )
+  expect_null(config(optimizer)$average_decay)
+  expect_equal(optimizer$average_decay, sqrt(0.5))
+})
+
+test_that("arguments of optimizer_ema() that do not fit together are refused", {
+  python_keras()
+  expect_error(optimizer_ema("sgd", average_decay = 0.99, half_life = 10),
+               "Only one of `average_decay` and `half_life` can be given, not both.",
+               class = "kerasoptimizers_argument_error")
+  expect_error(optimizer_ema("sgd", half_life = 1, min_decay = 0.75),
+               "`min_decay` must be at most `average_decay`, 0.5, not 0.75.",
+               class = "kerasoptimizers_argument_error")
+  expect_error(optimizer_ema("sgd", update_period = 2, overwrite_period = 3),
+               "`overwrite_period` must be a multiple of `update_period`, 2, not 3.",
+               class = "kerasoptimizers_argument_error")
+})
+
+test_that("optimizer_schedule_free() hands its arguments on, numbers as Python wants them", {
+  keras <- python_keras()
+  optimizer <- optimizer_schedule_free(keras$optimizers$SGD(0.1), 1, 5, 0, 1L, 0.1, decay = 0.01)
+  settings <- config(optimizer)
+  expect_identical(
+    settings[c("beta", "warmup_steps", "weight_lr_power", "r", "weight_decay_at_y", "decay", "name")],
+    list(beta = 1, warmup_steps = 5L, weight_lr_power = 0, r = 1, weight_decay_at_y = 0.1,
+         decay = 0.01, name = "ScheduleFree")
+  )
+  expect_identical(python_type(optimizer, "warmup_steps"), "int")
+  expect_identical(python_type(optimizer, "r"), "float")
+})
+
+test_that("optimizer_primal_averaging() hands its arguments on, numbers as Python wants them", {
+  keras <- python_keras()
+  optimizer <- optimizer_primal_averaging(keras$optimizers$SGD(0.1), 1, 0.5, "mine", 3)
+  settings <- config(optimizer)
+  expect_identical(settings[c("train_interpolation", "eval_interpolation", "name", "clipnorm")],
+                   list(train_interpolation = 1, eval_interpolation = 0.5, name = "mine", clipnorm = 3))
+  expect_identical(python_type(optimizer, "train_interpolation"), "float")
 })
 
 test_that("optimizer_moving_average() takes its arguments in the order of tfaddons", {
@@ -86,14 +132,24 @@ test_that("the defaults are those of the help page", {
   expect_identical(swa[c("name", "start_averaging", "average_period")],
                    list(name = "SWA", start_averaging = 0L, average_period = 10L))
   lookahead <- config(optimizer_lookahead("sgd"))
-  expect_identical(lookahead[c("name", "sync_period", "slow_step_size")],
-                   list(name = "Lookahead", sync_period = 6L, slow_step_size = 0.5))
+  expect_identical(
+    lookahead[c("name", "sync_period", "slow_step_size", "slow_momentum", "inner_state")],
+    list(name = "Lookahead", sync_period = 6L, slow_step_size = 0.5, slow_momentum = 0,
+         inner_state = "keep")
+  )
   decays <- c("name", "average_decay", "start_step", "dynamic_decay")
   ema <- config(optimizer_ema("sgd"))
   expect_identical(ema[c(decays, "trainable_weights_only", "update_period")], list(
     name = "ExponentialMovingAverage", average_decay = 0.99, start_step = 0L,
     dynamic_decay = TRUE, trainable_weights_only = TRUE, update_period = 1L
   ))
+  expect_identical(ema[c("warmup_power", "min_decay")], list(warmup_power = 2 / 3, min_decay = 0))
+  expect_null(c(ema$half_life, ema$warmup_gamma, ema$overwrite_period))
+  own <- list(name = "ScheduleFree", beta = 0.9, warmup_steps = 0L, weight_lr_power = 2, r = 0,
+              weight_decay_at_y = 0)
+  expect_identical(config(optimizer_schedule_free("sgd"))[names(own)], own)
+  own <- list(name = "PrimalAveraging", train_interpolation = 0.7, eval_interpolation = 0.9967)
+  expect_identical(config(optimizer_primal_averaging("sgd"))[names(own)], own)
   moving <- config(optimizer_moving_average("sgd"))
   expect_identical(moving[decays], list(
     name = "MovingAverage", average_decay = 0.99, start_step = 0L, dynamic_decay = FALSE
@@ -117,12 +173,19 @@ test_that("arguments stand in the order of the originals", {
   ))
   expect_identical(names(formals(optimizer_lookahead)), c(
     "optimizer", "sync_period", "slow_step_size", "name", "clipnorm", "clipvalue", "decay", "lr",
-    "global_clipnorm", "check_finite"
+    "global_clipnorm", "check_finite", "slow_momentum", "inner_state"
   ))
   expect_identical(names(formals(optimizer_ema)), c(
     "optimizer", "trainable_weights_only", "average_decay", "start_step", "dynamic_decay", "name",
     "clipnorm", "clipvalue", "decay", "lr", "global_clipnorm", "update_period",
-    "check_finite"
+    "check_finite", "half_life", "warmup_gamma", "warmup_power", "min_decay", "overwrite_period"
+  ))
+  for_all <- c("name", "clipnorm", "clipvalue", "decay", "lr", "global_clipnorm", "check_finite")
+  expect_identical(names(formals(optimizer_schedule_free)), c(
+    "optimizer", "beta", "warmup_steps", "weight_lr_power", "r", "weight_decay_at_y", for_all
+  ))
+  expect_identical(names(formals(optimizer_primal_averaging)), c(
+    "optimizer", "train_interpolation", "eval_interpolation", for_all
   ))
   expect_identical(names(formals(optimizer_moving_average)), c(
     "optimizer", "sequential_update", "average_decay", "num_updates", "name", "clipnorm",
@@ -177,7 +240,8 @@ test_that("lr sets the inner learning rate and says once how to do it now", {
 for (module in c("keras", "tf_keras")) {
   test_that(paste("a model that learns its input shape from the data trains:", module), {
     keras <- local_keras(module)
-    for (f in list(optimizer_swa, optimizer_lookahead, optimizer_ema, optimizer_moving_average)) {
+    for (f in list(optimizer_swa, optimizer_lookahead, optimizer_ema, optimizer_schedule_free,
+                   optimizer_primal_averaging, optimizer_moving_average)) {
       model <- keras$Sequential(list(keras$layers$Dense(3L, activation = "softmax")))
       model$compile(f("sgd"), loss = "sparse_categorical_crossentropy")
       expect_silent(assign_average_vars(train(model, 1)))
@@ -204,6 +268,34 @@ test_that("Lookahead goes back the fraction slow_step_size of the way", {
   expect_gt(max(abs(fast[[1]] - expected[[1]])), 1e-4)
 })
 
+test_that("Lookahead's slow steps have Nesterov momentum", {
+  python_keras()
+  model <- iris_model(optimizer_lookahead("sgd", sync_period = 1, slow_step_size = 0.5,
+                                          slow_momentum = 0.9))
+  slow <- weights_of(model)
+  velocity <- lapply(slow, function(w) 0 * w)
+  for (i in 1:3) {
+    plain <- iris_model("sgd")
+    plain$set_weights(unname(slow))
+    update_once(plain)
+    d <- Map(`-`, slow, weights_of(plain))
+    velocity <- Map(function(v, d) 0.9 * v + d, velocity, d)
+    slow <- Map(function(s, d, v) s - 0.5 * (d + 0.9 * v), slow, d, velocity)
+    update_once(model)
+    expect_equal(weights_of(model), slow, tolerance = 1e-6)
+  }
+})
+
+test_that("optimizer_ema(overwrite_period = ) trains on from the average", {
+  python_keras()
+  model <- iris_model(optimizer_ema("sgd", half_life = 1, dynamic_decay = FALSE,
+                                    overwrite_period = 2))
+  for (same in c(FALSE, TRUE, FALSE, TRUE)) {
+    update_once(model)
+    expect_identical(identical(weights_of(model), averages_of(model)), same)
+  }
+})
+
 # The average after each update, as R works it out from the weights and their decays.
 moving_averages <- function(start, weights, decays) {
   move <- function(average, i) {
@@ -217,6 +309,10 @@ decays <- list(
   list("optimizer_ema", list(dynamic_decay = FALSE), rep(0.3, 4)),
   list("optimizer_ema", list(start_step = 2), c(0, 1 / 10, 2 / 11, 3 / 12)),
   list("optimizer_ema", list(dynamic_decay = FALSE, update_period = 2), c(1, 0.09, 1, 0.09)),
+  list("optimizer_ema", list(warmup_gamma = 9, warmup_power = 1, min_decay = 0.2),
+       c(0.2, 0.2, 0.25, 0.3)),
+  list("optimizer_ema", list(warmup_gamma = 9, warmup_power = 1, start_step = 2),
+       c(0, 0, 1 / 10, 2 / 11)),
   list("optimizer_moving_average", list(), rep(0.3, 4)),
   list("optimizer_moving_average", list(num_updates = 1), rep(2 / 11, 4)),
   list("optimizer_moving_average", list(dynamic_decay = TRUE), c(1 / 10, 2 / 11, 3 / 12, 0.3)),
@@ -270,6 +366,32 @@ test_that("lookahead_mechanism() is optimizer_lookahead(), and says so once", {
   expect_no_message(lookahead_mechanism("sgd"))
 })
 
+test_that("optimizer_schedule_free() averages as its authors say, with gradients in between", {
+  keras <- python_keras()
+  model <- iris_model(optimizer_schedule_free(
+    keras$optimizers$SGD(0.5), beta = 0.8, warmup_steps = 3, weight_decay_at_y = 0.1
+  ))
+  # Gradients at any weights: a step of plain SGD.
+  plain <- iris_model(keras$optimizers$SGD(1))
+  gradients <- function(weights) {
+    plain$set_weights(unname(weights))
+    update_once(plain)
+    Map(`-`, weights, weights_of(plain))
+  }
+  x <- y <- z <- weights_of(model)
+  total <- 0
+  for (rate in 0.5 * c(1, 2, 3, 3, 3) / 3) {
+    z <- Map(function(z, y, g) z - rate * (g + 0.1 * y), z, y, gradients(y))
+    total <- total + rate^2
+    x <- Map(function(x, z) x + rate^2 / total * (z - x), x, z)
+    y <- Map(function(x, z) 0.8 * x + 0.2 * z, x, z)
+    update_once(model)
+    expect_equal(weights_of(model), y, tolerance = 1e-5)
+    expect_equal(averages_of(model), x, tolerance = 1e-5)
+    expect_equal(averages_of(model, "fast"), z, tolerance = 1e-5)
+  }
+})
+
 norm <- function(x) sqrt(sum(x^2))
 
 test_that("LARS steps by the trust ratio, but not in what is excluded", {
@@ -316,9 +438,15 @@ test_that("LARS takes lr for its learning rate and says once how to do it now", 
 
 for (case in list(
   list("SWA", optimizer_swa, list(start_averaging = 7, average_period = 4, clipnorm = 1)),
-  list("Lookahead", optimizer_lookahead, list(sync_period = 4, slow_step_size = 0.3, decay = 0.01)),
+  list("Lookahead", optimizer_lookahead,
+       list(sync_period = 4, slow_step_size = 0.3, decay = 0.01, slow_momentum = 0.5)),
   list("ExponentialMovingAverage", optimizer_ema,
-       list(average_decay = 0.9, start_step = 3, clipvalue = 0.5, update_period = 2))
+       list(average_decay = 0.9, start_step = 3, clipvalue = 0.5, update_period = 2,
+            warmup_gamma = 2, overwrite_period = 8)),
+  list("ScheduleFree", optimizer_schedule_free,
+       list(beta = 0.8, warmup_steps = 7, weight_lr_power = 1, r = 0.5, weight_decay_at_y = 0.01)),
+  list("PrimalAveraging", optimizer_primal_averaging,
+       list(train_interpolation = 0.5, eval_interpolation = 0.9))
 )) {
   test_that(paste("R and Python end with exactly the same weights:", case[[1]]), {
     keras <- python_keras()

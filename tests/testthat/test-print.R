@@ -144,6 +144,14 @@ test_that("methods without snapshots say when they move next", {
   expect_match(printed(model$optimizer), "number 30 .*, 1 update from now$", all = FALSE)
 })
 
+test_that("what is printed of Schedule-Free has its settings", {
+  keras <- python_keras()
+  lines <- printed(optimizer_schedule_free(keras$optimizers$SGD(0.5), warmup_steps = 20))
+  expect_match(lines, "^<ScheduleFree for Keras 3>$", all = FALSE)
+  expect_match(lines, "^Settings: +beta = 0.9, warmup_steps = 20, weight_lr_power = 2, r = 0", all = FALSE)
+  expect_match(lines, "^Next due: +after update number 0 .*, 1 update from now$", all = FALSE)
+})
+
 test_that("lines break between settings, at any width and without UTF-8", {
   python_keras()
   rate <- learning_rate_schedule_swa(0.5, 0.25, start_averaging = 40, cycle_updates = 5)

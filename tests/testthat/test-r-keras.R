@@ -30,6 +30,8 @@ for (optimizer in c(
   "optimizer_swa(optimizer_sgd(0.1, momentum = 0.9), start_averaging = 150, average_period = 5)",
   "optimizer_lookahead(optimizer_adam(0.01), sync_period = 7)",
   "optimizer_ema(optimizer_adam(0.01), average_decay = 0.9)",
+  "optimizer_schedule_free(optimizer_adam(0.02, beta_1 = 0), warmup_steps = 30)",
+  "optimizer_primal_averaging(optimizer_adam(0.01), eval_interpolation = 0.9)",
   "optimizer_moving_average(optimizer_adam(0.01), average_decay = 0.9)"
 )) {
   name <- sub("\\(.*", "()", optimizer)
@@ -74,6 +76,81 @@ for (optimizer in c(
     expect_trained(output, "tf_keras")
   })
 }
+
+# Train, validate on the average, save, load and train on.
+between <- '
+  small <- function() {
+    model <- start_model() |> layer_dense(3, activation = "softmax")
+    optimizer <- optimizer_schedule_free(optimizer_sgd(1), warmup_steps = 20, weight_decay_at_y = 1e-4)
+    model |> compile(optimizer = optimizer, loss = "sparse_categorical_crossentropy",
+                     metrics = "accuracy")
+    model
+  }
+  go <- function(model, ...) {
+    fit(model, x, y, batch_size = 15, verbose = 0, shuffle = FALSE, ...)
+  }
+  slot <- function(model, name) {
+    lapply(model$trainable_variables, function(v) as.array(model$optimizer$get_slot(v, name)$numpy()))
+  }
+  score <- function(model) unlist(evaluate(model, x, y, verbose = 0))[["accuracy"]]
+
+  model <- small()
+  file <- tempfile(fileext = ".keras")
+  history <- go(model, epochs = 10, validation_data = list(x, y), callbacks = list(
+    callback_swap_averages(), callback_average_model_checkpoint(FALSE, file)
+  ))
+  weights <- get_weights(model)
+  # Save and load: both go on alike.
+  path <- tempfile(fileext = ".keras")
+  save(model, path)
+  loaded <- load(path)
+  swap_weights(model)
+  validated <- utils::tail(history$metrics$val_accuracy, 1)
+  cat("validated on the average:", isTRUE(all.equal(validated, score(model), tolerance = 1e-5)), "\n")
+  cat("checkpoint:", isTRUE(all.equal(get_weights(load(file)), get_weights(model), tolerance = 0)), "\n")
+  cat("shown:", identical(unname(get_weights(model)), slot(loaded, "average")), "\n")
+  swap_weights(model)
+  cat("back:", identical(get_weights(model), weights), "\n")
+  for (m in list(model, loaded)) go(m, epochs = 10)
+  cat("went on alike:", identical(get_weights(loaded), get_weights(model)), "\n")
+  cat("all of it:", identical(lapply(c("average", "fast"), slot, model = loaded),
+                              lapply(c("average", "fast"), slot, model = model)), "\n")
+  assign_average_vars(model)
+  cat("good:", score(model) > 0.9, "\n")
+  go(model, epochs = 1)
+  cat("trains on:", !identical(get_weights(model), slot(model, "average")), "\n")
+'
+
+expect_between <- function(output) {
+  for (line in c("validated on the average", "checkpoint", "shown", "back", "went on alike", "all of it",
+                 "good", "trains on")) {
+    expect_match(output, paste0(line, ": TRUE"), fixed = TRUE, all = FALSE)
+  }
+  said <- grep("holds the weights to train on, not their average", output, fixed = TRUE)
+  expect_gte(length(said), 1)
+}
+
+test_that("a keras3 script: Schedule-Free trains, validates on the average, is saved, loaded and trains on", {
+  skip_without_r_package("keras3")
+  python_keras()
+  expect_between(run_r(c(data, "library(keras3)", "library(kerasoptimizers)", '
+    set_random_seed(1)
+    start_model <- function() keras_model_sequential(input_shape = 4) |> layer_dense(32, activation = "relu")
+    load <- load_model
+    save <- save_model
+  ', between)))
+})
+
+test_that("a keras script: Schedule-Free trains, validates on the average, is saved, loaded and trains on", {
+  skip_without_r_package("keras")
+  python_keras("tf_keras")
+  expect_between(run_r(c(data, "library(keras)", "library(kerasoptimizers)", '
+    tensorflow::set_random_seed(1)
+    start_model <- function() keras_model_sequential(input_shape = 4) |> layer_dense(32, activation = "relu")
+    load <- load_model_tf
+    save <- save_model_tf
+  ', between)))
+})
 
 # In these the two packages differ in how a model is made and loaded only.
 callbacks <- '
