@@ -1,3 +1,4 @@
+import gc
 import os
 
 import pytest
@@ -27,6 +28,26 @@ def pytest_report_header():
     import keras
 
     return f"Keras {keras.__version__} on {keras.backend.backend()}"
+
+
+def pytest_collection_finish():
+    # What is imported stays: tests that collect garbage need not look through it each time.
+    gc.collect()
+    gc.freeze()
+
+
+@pytest.fixture(autouse=True, scope="module")
+def forget_models():
+    """Keep the process small: it slows down with all models, graphs and compiled steps of the files before."""
+    yield
+    import keras
+
+    keras.backend.clear_session()
+    if keras.backend.backend() == "jax":
+        import jax
+
+        jax.clear_caches()
+    gc.collect()
 
 
 def pytest_collection_modifyitems(items):
