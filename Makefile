@@ -12,7 +12,7 @@ help:
 	@echo 'make example   train on real data with and without averaging: a table, and letters.png'
 	@echo 'make test      lint, and the tests of the R package and of its Python module'
 	@echo 'make test-long those that take long, too'
-	@echo 'make test-newest   the tests of the Python module on the newest Keras, TensorFlow, JAX and PyTorch'
+	@echo 'make test-newest  Python tests on the newest Keras, TensorFlow, JAX and PyTorch'
 	@echo 'make lint      lintr, ruff and mypy'
 	@echo 'make check     R CMD build and R CMD check --as-cran'
 	@echo 'make benchmark time and memory of everything, measured here; takes hours'

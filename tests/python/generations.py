@@ -54,6 +54,15 @@ class Generation:
             tf = importlib.import_module("tensorflow")
             optimizer.apply_gradients([(tf.cast(g, v.dtype), v) for g, v in zip(gradients, variables)])
 
+    def model_of_texts(self, *last):
+        """A model whose first layer looks words up in a table, with these layers at its end; that layer, and texts."""
+        layers = self.keras.layers
+        words = layers.TextVectorization(output_sequence_length=3)
+        texts = np.array([["a b"], ["b c a"], ["c"], ["a d"]])
+        words.adapt(texts)
+        inputs = self.keras.Input((1,), dtype="string")
+        return self.keras.Sequential([inputs, words, layers.Rescaling(1.0), *last]), words, texts
+
     def model_with_gradients(self, initial):
         """A model with these weights whose gradients are the rows of its input, and its function for the loss."""
 

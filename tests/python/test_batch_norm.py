@@ -922,13 +922,7 @@ def slow_normalized(x, layer):
 
 def test_keras_2_looks_words_up():
     kit = Generation("tf_keras")
-    layers = kit.keras.layers
-    words = layers.TextVectorization(output_sequence_length=3)
-    texts = np.array([["a b"], ["b c a"], ["c"], ["a d"]])
-    words.adapt(texts)
-    model = kit.keras.Sequential(
-        [kit.keras.Input((1,), dtype="string"), words, layers.Rescaling(1.0), layers.BatchNormalization()]
-    )
+    model, words, texts = kit.model_of_texts(kit.keras.layers.BatchNormalization())
     update(kit, model, texts, 3)
     assert_exact(model.layers[-1], np.array(words(texts)))
 

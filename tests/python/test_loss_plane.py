@@ -132,12 +132,7 @@ def test_r_enters_and_leaves_it_by_name(model):
 
 def test_a_lookup_table_among_the_weights_of_keras_2():
     generation = Generation("tf_keras")
-    layers = generation.keras.layers
-    words = layers.TextVectorization(output_sequence_length=3)
-    words.adapt(np.array([["a b"], ["b c a"]]))
-    model = generation.keras.Sequential(
-        [layers.Input((1,), dtype="string"), words, layers.Rescaling(1.0), layers.Dense(2)]
-    )
+    model, _, _ = generation.model_of_texts(generation.keras.layers.Dense(2))
     kernel, bias = model.layers[-1].weights
     tables = model.get_weights()[:-2]
     random = np.random.default_rng(0)

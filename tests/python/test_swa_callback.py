@@ -679,14 +679,8 @@ def test_settings_that_do_not_fit_the_training(kit):
 
 def test_keras_2_looks_words_up():
     kit = Generation("tf_keras")
-    layers = kit.keras.layers
-    words = layers.TextVectorization(output_sequence_length=3)
-    texts = np.array([["a b"], ["b c a"], ["c"], ["a d"]])
-    words.adapt(texts)
-    norm = layers.BatchNormalization()
-    model = kit.keras.Sequential(
-        [kit.keras.Input((1,), dtype="string"), words, layers.Rescaling(1.0), norm, layers.Dense(1)]
-    )
+    norm = kit.keras.layers.BatchNormalization()
+    model, words, texts = kit.model_of_texts(norm, kit.keras.layers.Dense(1))
     model.compile("sgd", "mse")
     callback = kit.SWACallback(2)
     model.fit(texts, np.ones((4, 1)), batch_size=3, epochs=4, callbacks=[callback], verbose=0)

@@ -19,7 +19,7 @@ class Owner(Protocol):
     built: bool
 
     def key(self, variable: Any) -> Any:
-        """What a variable is known by; AttributeError for what is none."""
+        """The key of a variable. AttributeError for anything else."""
 
     def new_slot(self, variable: Any, name: str, shape: tuple[int, ...], dtype: str, initializer: Any) -> Any:
         """A variable that belongs to a weight, on its devices."""
@@ -129,12 +129,6 @@ class Averages:
             return self._positions.get(self._owner.key(variable))
         except AttributeError:
             return None  # no variable at all
-
-    @property
-    def own_variables(self) -> list[Any]:
-        """All variables of the averages, in the order in which files hold them."""
-        slots = (slot for own in zip(*self.slots.values()) for slot in own)
-        return [*self.scalars.values(), *([self.refused] if self.built else []), *slots]
 
     # The update.
 

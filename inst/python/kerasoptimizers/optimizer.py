@@ -46,9 +46,17 @@ class AveragingOptimizer(LegacyMethods):
     global_clipnorm: float | None
     decay: float | None
 
-    # What the class beside it does: take the inner optimizer, by itself or by its name; initialize Keras's class;
-    # what `averages.Owner` asks for; make the averages; find a variable of one of Keras's own optimizers.
-    inner_optimizer_from: Callable[[Any], Any]
+    #: How messages call its Keras, and what an inner optimizer may be.
+    version: ClassVar[str]
+    optimizer_types: ClassVar[tuple[type, ...]]
+    #: Of the other Keras: its module, how messages call it, and the module of ours for it.
+    other_version: ClassVar[tuple[str, str, str]]
+    loss_scale_types: ClassVar[tuple[type, ...]]
+    #: Settings that all of Keras's optimizers have, and that would do nothing here.
+    inner_settings: ClassVar[tuple[str, ...]]
+
+    # What the class beside it does: initialize Keras's class; what `averages.Owner` asks for; make the averages;
+    # find a variable of one of Keras's own optimizers.
     start_keras: Callable[[str], None]
     key: Callable[[Any], Any]
     new_slot: Callable[[Any, str, tuple[int, ...], str, Any], Any]
@@ -60,8 +68,6 @@ class AveragingOptimizer(LegacyMethods):
     rate_of_step: Callable[[], Any]
     #: What gradients are multiplied by when they come here; None for nothing.
     loss_scale: Callable[[], Any]
-    #: The LossScaleOptimizer inside; None if there is none.
-    inner_loss_scale: Callable[[], Any]
     #: The variables that a file holds for this optimizer itself.
     saved_variables: Callable[[], list]
 
@@ -84,7 +90,37 @@ class AveragingOptimizer(LegacyMethods):
             )
             self.learning_rate = checked["lr"]
 
-    # Reading and setting through to the inner optimizer.
+    def __setattr__(self, name, value):
+        if name in self.inner_settings and "optimizer" in vars(self) and value not in (None, False):
+            example = f"{type(self).__name__}({self.keras.__name__}.optimizers.SGD({name}={value!r}))"
+            raise ValueError(f"`{name}` must be set on the inner optimizer when that is made, as in {example}.")
+        super().__setattr__(name, value)
+
+    # The inner optimizer.
+
+    def inner_optimizer_from(self, optimizer: Any) -> Any:
+        """The inner optimizer: the one that was given, or that has the given name."""
+        allowed = f"a {self.version} optimizer or the name of one"
+        if isinstance(optimizer, str):
+            try:
+                return self.keras.optimizers.get(optimizer)
+            except Exception:  # also of a class that can't be made from its name alone
+                arguments.refuse("optimizer", allowed, optimizer)
+        if not isinstance(optimizer, self.optimizer_types):
+            module, other, ours = self.other_version
+            if type(optimizer).__module__.partition(".")[0] == module:
+                raise TypeError(
+                    f"`optimizer` must be a {self.version} optimizer, not one of {other}: for that, import from {ours}."
+                )
+            arguments.refuse("optimizer", allowed, optimizer)
+        return optimizer
+
+    def inner_loss_scale(self) -> Any:
+        """The LossScaleOptimizer inside; None if there is none."""
+        inner = self.optimizer
+        while isinstance(inner, AveragingOptimizer):
+            inner = inner.optimizer
+        return inner if isinstance(inner, self.loss_scale_types) else None
 
     @property
     def learning_rate(self) -> Any:

@@ -1,7 +1,7 @@
 """One file per backend: reading and writing variables, and running a rule over all weights at once.
 
 `plain.py` is the interface, written with `keras.ops` alone: any new backend of Keras gets that. The others do the
-same, faster; a test holds them against it. What all of them share is here.
+same, faster, and a test compares them with it. This file has what they share.
 """
 
 import importlib
@@ -75,7 +75,7 @@ def refusal(averages, step, position, xp):
 
 
 def is_large(size: int) -> bool:
-    """Whether a weight is worth an operation of its own."""
+    """Whether a weight is large enough for a separate operation."""
     return size >= 2**14
 
 

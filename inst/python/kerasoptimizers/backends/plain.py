@@ -12,7 +12,7 @@ from . import both, chosen, fast_after, model_between, move, refusal
 class Plain:
     """How variables are read and written, and how a rule is run over all weights.
 
-    The methods from `start()` on are given an `Averages` object. They read its `rule`, `variables`, `slots`,
+    The methods from `start_late()` on are given an `Averages` object. They read its `rule`, `variables`, `slots`,
     `scalars`, `refused` and `check_finite`, and set the values of these variables only.
     """
 
@@ -39,7 +39,7 @@ class Plain:
         return keras.ops.cast(value, dtype)
 
     def numpy(self, variable) -> np.ndarray:
-        """A variable's value as an array of its own."""
+        """A copy of a variable's value, as an array."""
         return np.array(keras.ops.convert_to_numpy(variable))
 
     def dtype(self, variable) -> str:

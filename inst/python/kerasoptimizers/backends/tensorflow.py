@@ -180,7 +180,7 @@ class _Weights:
         self.compiles = tf.test.is_built_with_xla() and all("CPU" in place for place in places)
         self.groups: list[list[int]] = []
         self.alone = list(range(len(self.variables)))
-        # Of a mirrored variable each replica has a copy, which TensorFlow has to find.
+        # Each replica has a copy of a mirrored variable, and TensorFlow has to find it.
         if averages.rule.elementwise and not tf.distribute.has_strategy():
             # What has a constraint stays alone: it may look at a whole weight.
             sizes = [

@@ -1,5 +1,7 @@
 """PyTorch: all weights in a few calls, and no wait for the device."""
 
+import weakref
+
 import torch
 
 from ..rules import Rule, Step, host_numbers
@@ -29,6 +31,8 @@ class Torch(Plain):
 
     def noted(self, variable, number):
         if not torch.is_tensor(variable):
+            if id(variable) not in self._counts:
+                weakref.finalize(variable, self._counts.pop, id(variable), None).atexit = False
             tensor = variable.value
             self._counts[id(variable)] = tensor, tensor._version, number
 

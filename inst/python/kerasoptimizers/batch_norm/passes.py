@@ -15,7 +15,7 @@ from .moments import Statistics, masked
 
 
 class _Found(threading.local):
-    """What a step has found: TensorFlow runs each replica in a thread of its own."""
+    """What a step has found, for each thread: TensorFlow runs replicas in threads."""
 
     def __init__(self):
         self.moments: list[tuple] = []

@@ -80,7 +80,7 @@ class TensorFlowPass(Pass):
             return self._run_eagerly(data)
         first = self._compiled is None
         if first:
-            # A function object of its own: TensorFlow counts traces by these, and warns of many.
+            # A new function object: TensorFlow counts traces for each, and warns of many.
             step = functools.partial(self._run)
             self._compiled = tf.function(step, reduce_retracing=True, autograph=self.autograph)
         self._hidden = False

@@ -31,7 +31,7 @@ class AverageModelCheckpoint:
         save_best_only: bool, whether to save only where `monitor` is best so far.
         save_weights_only: bool, whether to leave the optimizer and the model's configuration out.
         mode: "auto", "min" or "max", what is best.
-        save_freq: "epoch", or an int: save after so many batches.
+        save_freq: "epoch", or an int, the number of batches from one save to the next.
         **kwargs: further arguments of Keras's `ModelCheckpoint`.
 
     Raises:

@@ -34,11 +34,11 @@ class Watching:
     model: Any
     params: dict[str, Any]
 
-    def watch(self, watch: Replaced, names: Iterable[str], put_back: Any, hooks: Iterable[str] = ()) -> None:
+    def watch(self, replaced: Replaced, names: Iterable[str], put_back: Any, hooks: Iterable[str] = ()) -> None:
         """Call `put_back()` when one of these functions fails or is interrupted.
 
         Args:
-            watch: what takes the watch away.
+            replaced: what takes the watch away.
             names: functions of the callback's model, such as "evaluate" and "test_function".
             put_back: function that may be called more than once.
             hooks: methods of the list that holds the running callbacks, such as "on_epoch_end": an error of any
@@ -46,10 +46,10 @@ class Watching:
         """
         put_back = weakref.WeakMethod(put_back)
         for name in names:
-            watch.put(self.model, name, self._watching(name, put_back))
+            replaced.put(self.model, name, self._watching(name, put_back))
         running = _caller(self.callback_list) if hooks else None
         for hook in hooks if running is not None else ():
-            watch.put(running, hook, self._watching(None, put_back))
+            replaced.put(running, hook, self._watching(None, put_back))
 
     def _watching(self, name, put_back):
         # What stands on a model must not keep the callback alive: see `Replaced`.
@@ -68,7 +68,7 @@ class Watching:
 
         return around
 
-    def after(self, watch: Replaced, hook: str, then: Callable[[], None]) -> bool:
+    def after(self, replaced: Replaced, hook: str, then: Callable[[], None]) -> bool:
         """Call `then()` when all callbacks are through with a hook; False if the list of them is not known."""
 
         def around(function):
@@ -80,7 +80,7 @@ class Watching:
 
         running = _caller(self.callback_list)
         if running is not None:
-            watch.put(running, hook, around)
+            replaced.put(running, hook, around)
         return running is not None
 
 

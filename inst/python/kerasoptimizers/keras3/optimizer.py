@@ -13,23 +13,16 @@ from .base import Base
 class AveragingOptimizer(optimizer.AveragingOptimizer, Base):
     """A Keras 3 optimizer that wraps another and averages the weights by a rule."""
 
+    version, optimizer_types = "Keras 3", (keras.optimizers.Optimizer,)
+    other_version = ("tf_keras", "Keras 2 (tf_keras)", "kerasoptimizers.tf_keras")
+    loss_scale_types = (keras.optimizers.LossScaleOptimizer,)
+    inner_settings = ("use_ema", "gradient_accumulation_steps", "weight_decay")
+
     def start_keras(self, name: str) -> None:
         keras.optimizers.Optimizer.__init__(self, learning_rate=0.0, name=name)
 
     def inner_optimizer_from(self, optimizer: Any) -> Any:
-        allowed = "a Keras 3 optimizer or the name of one"
-        if isinstance(optimizer, str):
-            try:
-                return keras.optimizers.get(optimizer)
-            except Exception:  # also of a class that can't be made from its name alone
-                arguments.refuse("optimizer", allowed, optimizer)
-        if not isinstance(optimizer, keras.optimizers.Optimizer):
-            if type(optimizer).__module__.partition(".")[0] == "tf_keras":
-                raise TypeError(
-                    "`optimizer` must be a Keras 3 optimizer, not one of Keras 2 (tf_keras): for that, "
-                    "import from kerasoptimizers.tf_keras."
-                )
-            arguments.refuse("optimizer", allowed, optimizer)
+        optimizer = super().inner_optimizer_from(optimizer)
         if self.backend.name == "jax" and isinstance(optimizer, keras.optimizers.LossScaleOptimizer):
             raise ValueError(
                 "`optimizer` must not be a LossScaleOptimizer on JAX, where it can only stand outermost: "
@@ -97,19 +90,10 @@ class AveragingOptimizer(optimizer.AveragingOptimizer, Base):
             # On TensorFlow Keras would not ask the property where the value is the same.
             object.__setattr__(self, name, value)
             return
-        if name in _INNER_SETTINGS and "optimizer" in vars(self) and value not in (None, False):
-            example = f"{type(self).__name__}(keras.optimizers.SGD({name}={value!r}))"
-            raise ValueError(f"`{name}` must be set on the inner optimizer when that is made, as in {example}.")
         super().__setattr__(name, value)
 
     def scale_loss(self, loss: Any) -> Any:
         return self.optimizer.scale_loss(loss)
-
-    def inner_loss_scale(self) -> Any:
-        inner = self.optimizer
-        while isinstance(inner, AveragingOptimizer):
-            inner = inner.optimizer
-        return inner if isinstance(inner, keras.optimizers.LossScaleOptimizer) else None
 
     def loss_scale(self) -> Any:
         scaling = self.inner_loss_scale()
@@ -191,9 +175,6 @@ class AveragingOptimizer(optimizer.AveragingOptimizer, Base):
             # An inner `use_ema` ends training here; our averages are put in only when asked.
             self.optimizer.finalize_variable_values(var_list)
 
-
-#: What Keras's optimizers have, and would be ignored here.
-_INNER_SETTINGS = ("use_ema", "gradient_accumulation_steps", "weight_decay")
 
 # Keras's optimizer made of others, each for some of the variables; Keras 3.8 has none.
 _MULTI_OPTIMIZER = getattr(keras.optimizers, "MultiOptimizer", ())

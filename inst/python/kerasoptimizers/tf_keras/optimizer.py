@@ -12,11 +12,15 @@ from . import private
 from .base import Base, require_eager
 
 _LEGACY = tf_keras.optimizers.legacy.Optimizer
-_LOSS_SCALE_OPTIMIZERS = (tf_keras.mixed_precision.LossScaleOptimizer,)
 
 
 class AveragingOptimizer(optimizer.AveragingOptimizer, Base):
     """A Keras 2 optimizer that wraps another, of the new kind or the old, and averages the weights by a rule."""
+
+    version, optimizer_types = "Keras 2", (tf_keras.optimizers.Optimizer, _LEGACY)
+    other_version = ("keras", "Keras 3", "kerasoptimizers")
+    loss_scale_types = (tf_keras.mixed_precision.LossScaleOptimizer,)
+    inner_settings = ("use_ema", "weight_decay")
 
     # A second count, if there is one.
     _updates: Any
@@ -34,22 +38,6 @@ class AveragingOptimizer(optimizer.AveragingOptimizer, Base):
 
     def _create_iteration_variable(self):
         """The count is the inner optimizer's."""
-
-    def inner_optimizer_from(self, optimizer: Any) -> Any:
-        allowed = "a Keras 2 optimizer or the name of one"
-        if isinstance(optimizer, str):
-            try:
-                return tf_keras.optimizers.get(optimizer)
-            except Exception:  # also of a class that can't be made from its name alone
-                arguments.refuse("optimizer", allowed, optimizer)
-        if not isinstance(optimizer, (tf_keras.optimizers.Optimizer, _LEGACY)):
-            if type(optimizer).__module__.partition(".")[0] == "keras":
-                raise TypeError(
-                    "`optimizer` must be a Keras 2 optimizer, not one of Keras 3: for that, import from "
-                    "kerasoptimizers."
-                )
-            arguments.refuse("optimizer", allowed, optimizer)
-        return optimizer
 
     # What the averages ask for.
 
@@ -99,21 +87,8 @@ class AveragingOptimizer(optimizer.AveragingOptimizer, Base):
         if self._updates is not None:
             self._updates.assign(value)
 
-    def __setattr__(self, name, value):
-        if name in ("use_ema", "weight_decay") and "optimizer" in vars(self) and value not in (None, False):
-            example = f"{type(self).__name__}(tf_keras.optimizers.SGD({name}={value!r}))"
-            raise ValueError(f"`{name}` must be set on the inner optimizer when that is made, as in {example}.")
-        super().__setattr__(name, value)
-
     # Under a loss scale Keras 2 also counts the updates that it skips. A rule must not: then there is a second
     # count.
-
-    def inner_loss_scale(self):
-        """The LossScaleOptimizer inside, if there is one."""
-        inner = self.optimizer
-        while isinstance(inner, AveragingOptimizer):
-            inner = inner.optimizer
-        return inner if isinstance(inner, _LOSS_SCALE_OPTIMIZERS) else None
 
     def loss_scale(self) -> Any:
         return None  # gradients come here without it
