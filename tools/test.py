@@ -5,6 +5,7 @@ What `tools/setup.sh` could not install is counted as skipped, with the reason.
 """
 
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -103,9 +104,8 @@ def skips(everything):
 
 
 def main(arguments):
-    RESULTS.mkdir(exist_ok=True)
-    for old in RESULTS.iterdir():
-        old.unlink()
+    shutil.rmtree(RESULTS, ignore_errors=True)
+    RESULTS.mkdir()
     names, python = list(SUITES), sys.executable
     if "--newest" in arguments:
         names, python = NEWEST, str(VENV / "newest-packages" / "bin" / "python")

@@ -47,16 +47,36 @@ def forget_models():
         import jax
 
         jax.clear_caches()
+    elif keras.backend.backend() == "tensorflow":
+        from tensorflow.python.framework import ops
+
+        # Each step that is traced leaves a gradient there, which keeps its whole graph.
+        registry = ops.gradient_registry._registry
+        for name in [name for name in registry if name.startswith("CustomGradient-")]:
+            del registry[name]
     gc.collect()
+    # What is left is not looked through again.
+    gc.freeze()
 
 
 def pytest_collection_modifyitems(items):
-    """Mark the tests of Keras 2; skip everything for the reason in KERASOPTIMIZERS_TEST_SKIP, so that it is counted."""
+    """Set the markers `keras2` and, of a `sample`, `long`.
+
+    Skip everything for the reason in KERASOPTIMIZERS_TEST_SKIP, so that it is counted.
+    """
     reason = os.environ.get("KERASOPTIMIZERS_TEST_SKIP")
+    samples = set()
     for item in items:
         parameters = item.callspec.params.values() if hasattr(item, "callspec") else ()
-        if item.path.stem.endswith("tf_keras") or any(isinstance(p, str) and p == "tf_keras" for p in parameters):
+        keras2 = item.path.stem.endswith("tf_keras") or any(isinstance(p, str) and p == "tf_keras" for p in parameters)
+        if keras2:
             item.add_marker("keras2")
+        if item.get_closest_marker("sample") and os.environ["KERAS_BACKEND"] != "torch":
+            test = (item.path, item.originalname, keras2)
+            if test in samples:
+                item.add_marker("long")
+            elif not item.get_closest_marker("long"):
+                samples.add(test)
         if reason:
             item.add_marker(pytest.mark.skip(reason=reason))
         elif item.get_closest_marker("once") and os.environ["KERAS_BACKEND"] != "tensorflow":

@@ -146,6 +146,7 @@ def test_compiled_and_eager_training_agree(method, large, monkeypatch):
     assert_close(averages(compiled), averages(eager), 1e-5)
 
 
+@pytest.mark.sample
 @pytest.mark.parametrize("inner", ["sgd", "adam", "rmsprop", "adagrad", "adamw", "lion"])
 def test_inner_optimizers_by_name(inner):
     by_name, _ = train(SWA(inner, average_period=5))

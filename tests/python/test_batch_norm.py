@@ -398,6 +398,7 @@ OF_STEPS += ["keras3/batch_norm", "tf_keras/batch_norm"]
 
 
 # What is closed while a generator is interrupted is reported, too.
+@pytest.mark.sample
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.parametrize("eager", [False, True])
 def test_an_interrupt_at_any_line_changes_nothing_or_all(kit, eager):

@@ -142,6 +142,7 @@ def test_updates_skipped_under_mixed_float16_do_not_count(generation, method):
     assert_trained_on_the_good_batches(generation, model, twin, 2e-3)
 
 
+@pytest.mark.sample
 @each_generation
 @each_method
 @pytest.mark.parametrize("place", ["around", pytest.param("inside", marks=needs_inner_loss_scale)])
@@ -212,6 +213,7 @@ def test_a_loss_scale_inside_scales_the_loss(generation):
     assert moved == [False, True]
 
 
+@pytest.mark.sample
 @each_generation
 @needs_inner_loss_scale
 @pytest.mark.parametrize("limit", ["clipnorm", "clipvalue", "global_clipnorm"])

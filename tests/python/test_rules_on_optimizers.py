@@ -254,6 +254,7 @@ def split(row):
 each_way = pytest.mark.parametrize("run", [compiled, eager])
 
 
+@pytest.mark.sample
 @each_way
 @pytest.mark.parametrize("count, period", [(3, 2), (4, 1), (8, 2)])
 def test_a_rule_with_rows_averages_the_latest_snapshots(generation, run, count, period):

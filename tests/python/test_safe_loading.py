@@ -189,6 +189,7 @@ def load(kit, file):
     model.fit(X, X[:, :1], batch_size=8, verbose=0)
 
 
+@pytest.mark.sample
 @pytest.mark.parametrize("name, place", CASES)
 @pytest.mark.parametrize("make", [lambda_of, lambda_layer])
 def test_a_lambda_in_an_optimizer_is_refused(kit, name, place, make, tmp_path, ran):
@@ -199,6 +200,7 @@ def test_a_lambda_in_an_optimizer_is_refused(kit, name, place, make, tmp_path, r
     assert not ran()
 
 
+@pytest.mark.sample
 @pytest.mark.parametrize("name, place", CASES)
 @pytest.mark.parametrize("kind", ["class", "function"])
 def test_a_module_that_a_file_names_runs_only_where_keras_itself_runs_it(kit, name, place, kind, tmp_path, ran):

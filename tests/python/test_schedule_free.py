@@ -243,6 +243,7 @@ def test_without_an_inner_momentum_nothing_is_said(generation):
     assert said_of_momentum(lambda: generation.PrimalAveraging("adam"))[1] == []
 
 
+@pytest.mark.sample
 @each_method
 @pytest.mark.parametrize("inner", ["AdamW", "LARS", "nested", "rmsprop"])
 def test_any_inner_optimizer_makes_the_average_better(generation, method, inner):

@@ -133,6 +133,7 @@ def test_weights_and_rates_equal_the_original(kit, case):
 # The last epoch of a model with batch norm.
 
 
+@pytest.mark.sample
 @pytest.mark.parametrize("which", range(9))
 def test_the_last_epoch_changes_statistics_only(kit, which):
     name, optimizer = list(optimizers(kit))[which]
@@ -290,6 +291,7 @@ def failing_callback(kit, when, error):
     return Failing()
 
 
+@pytest.mark.sample
 @pytest.mark.parametrize("error", [Broken("Broken"), KeyboardInterrupt()], ids=["error", "interrupt"])
 @pytest.mark.parametrize(
     "when",
@@ -315,6 +317,7 @@ def test_whatever_stops_the_last_epoch_leaves_weights_and_statistics(kit, when, 
     assert not {"fit", "evaluate", "train_on_batch"} & set(vars(model))
 
 
+@pytest.mark.sample
 @pytest.mark.parametrize("error", [Broken("Broken"), KeyboardInterrupt()], ids=["error", "interrupt"])
 @pytest.mark.parametrize("validates", [True, False], ids=["validated", "not validated"])
 def test_a_callback_that_fails_at_the_end_of_the_last_epoch_leaves_weights_and_statistics(kit, validates, error):
@@ -348,6 +351,7 @@ def test_a_backup_that_cannot_be_written_leaves_weights_and_statistics(kit, tmp_
     assert_same(values(floating(model)), ends[3])
 
 
+@pytest.mark.sample
 @pytest.mark.parametrize("when", ["on_test_begin", "on_test_end"])
 def test_stop_iteration_of_a_callback_leaves_weights_and_statistics(kit, when):
     # Keras takes that of a batch for the end of the data.
@@ -360,6 +364,7 @@ def test_stop_iteration_of_a_callback_leaves_weights_and_statistics(kit, when):
     assert_same(values(floating(model)), ends[3])
 
 
+@pytest.mark.sample
 @pytest.mark.parametrize("at", [0, 2])
 def test_validation_data_that_fails_in_the_last_epoch_leaves_weights_and_statistics(kit, at):
     model = normed(kit, "adam")
