@@ -13,10 +13,12 @@ if TYPE_CHECKING:
     # What __getattr__() finds, for type checkers and editors.
     from .keras3 import (
         LARS,
+        SWAG,
         AverageModelCheckpoint,
         SWACallback,
         SWALearningRate,
         SwapAverages,
+        predict_samples,
         update_batch_norm,
     )
     from .methods import *  # noqa: F403
@@ -25,9 +27,11 @@ __all__ = [
     "AverageModelCheckpoint",
     "LARS",
     "SWACallback",
+    "SWAG",
     "SWALearningRate",
     "SwapAverages",
     "averaging_optimizer",
+    "predict_samples",
     "update_batch_norm",
 ]
 __all__ += methods.__all__

@@ -4,7 +4,7 @@ import keras
 
 from .. import methods
 from .batch_norm import update_batch_norm
-from .callbacks import AverageModelCheckpoint, SWACallback, SwapAverages
+from .callbacks import SWAG, AverageModelCheckpoint, SWACallback, SwapAverages, predict_samples
 from .lars import LARS
 from .optimizer import AveragingOptimizer
 from .schedules import SWALearningRate
@@ -28,8 +28,10 @@ __all__ = [
     "AverageModelCheckpoint",
     "LARS",
     "SWACallback",
+    "SWAG",
     "SWALearningRate",
     "SwapAverages",
+    "predict_samples",
     "update_batch_norm",
 ]
 __all__ += methods.__all__
