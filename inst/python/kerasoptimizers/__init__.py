@@ -15,6 +15,7 @@ if TYPE_CHECKING:
         LARS,
         SWAG,
         AverageModelCheckpoint,
+        GaussianNLL,
         SWACallback,
         SWALearningRate,
         SwapAverages,
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "AverageModelCheckpoint",
+    "GaussianNLL",
     "LARS",
     "SWACallback",
     "SWAG",
