@@ -2,7 +2,7 @@
 #   PYTHON=/path/to/python3   the Python to make .venv from
 
 .DEFAULT_GOAL := help
-.PHONY: help setup backends linters example lint test test-long test-newest vignettes check benchmark clean
+.PHONY: help setup backends linters example example-intervals uci lint test test-long test-newest vignettes check benchmark clean
 
 # The package itself, installed where only this checkout looks.
 installed := .R-library/kerasoptimizers/DESCRIPTION
@@ -10,12 +10,14 @@ sources := DESCRIPTION NAMESPACE $(shell find R inst ! -path '*__pycache__*')
 
 help:
 	@echo 'make example   train on real data with and without averaging: a table, and letters.png'
+	@echo 'make example-intervals  predictions with uncertainty on real data: a table, and intervals.png'
 	@echo 'make test      lint, and the tests of the R package and of its Python module'
 	@echo 'make test-long those that take long, too'
 	@echo 'make test-newest  Python tests on the newest Keras, TensorFlow, JAX and PyTorch'
 	@echo 'make lint      lintr, ruff and mypy'
 	@echo 'make check     R CMD build and R CMD check --as-cran'
 	@echo 'make benchmark time and memory of everything, measured here; takes hours'
+	@echo 'make uci       SWAG and ensembles on 20 splits of Boston (and Concrete): benchmarks/uci.md; minutes'
 	@echo 'make vignettes run the vignettes anew (needs the R packages keras3 and keras)'
 	@echo 'make clean     remove what the others made here: .venv, .R-library, results'
 
@@ -29,6 +31,9 @@ $(installed): $(sources) | setup
 
 example: setup $(installed)
 	@tools/with-python.sh Rscript inst/examples/letters.R
+
+example-intervals: setup $(installed)
+	@tools/with-python.sh Rscript inst/examples/intervals.R
 
 # What only the tests need.
 backends:
@@ -60,9 +65,13 @@ vignettes: setup $(installed)
 benchmark: backends $(installed)
 	@tools/with-python.sh .venv/bin/python benchmarks/run.py --readme
 
+uci: setup
+	@PYTHON='$(PYTHON)' tools/setup.sh jax
+	@.venv/bin/python benchmarks/uci.py
+
 check: setup
 	@tools/with-python.sh tools/check.sh
 
 clean:
-	rm -rf .venv .R-library .test-results .pytest_cache .mypy_cache .ruff_cache .hypothesis letters.png
+	rm -rf .venv .R-library .test-results .pytest_cache .mypy_cache .ruff_cache .hypothesis letters.png intervals.png
 	find . -name __pycache__ -prune -exec rm -rf {} +

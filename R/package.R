@@ -13,6 +13,13 @@
 #' | [optimizer_primal_averaging()] | the same place for gradients, and an average in which recent weights count most |
 #' | [optimizer_lars()] | a learning rate for each layer, for large batches; averages nothing |
 #' | [callback_swa()] | averages the weights by epochs, with any optimizer |
+#' | [callback_swag()] | collects a Gaussian over the weights, with any optimizer |
+#' | [predict_samples()], [predict_interval()] | predict with uncertainty: draws, intervals, probabilities |
+#' | [collect_snapshot()], [with_sample()], [save_posterior()], [load_posterior()] | work with a posterior |
+#' | [loss_gaussian_nll()] | the loss of a network that predicts mean and variance |
+#' | [measure_probabilities()], [measure_predictions()], [noise_variance()] | say how honest predictions are |
+#' | [fit_temperature()], [apply_temperature()] | make a classifier's probabilities honest |
+#' | [plot_calibration()] | shows reliability of probabilities and coverage of intervals |
 #' | [callback_swap_averages()] | validates and predicts with the averages |
 #' | [callback_average_model_checkpoint()] | saves models that hold the averages |
 #' | [learning_rate_schedule_swa()] | learning rates that suit averaging |

@@ -162,6 +162,17 @@ ARGUMENTS = {
         "verbose": ("must be 0 or 1", [None, -1, 2, 0.5, NAN, "1", [], [1], np.array(1), int]),
         "data": (DATA, NOT_DATA),
     },
+    "SWAG": {
+        "start_epoch": optional(whole(2)),
+        "rank": whole(0),
+        "freq": whole(1),
+        "lr_schedule": (
+            "must be 'manual', 'constant' or 'cyclic'",
+            [*STRINGS, "Cyclic", "linear", np.array(["a", "b"])],
+        ),
+        "swa_lr": ("must be 'auto' or a number >= 0", [*NEVER_A_NUMBER, None, "Auto"]),
+        "verbose": ("must be 0 or 1", [None, -1, 2, 0.5, NAN, "1", [], [1], np.array(1), int]),
+    },
     "AverageModelCheckpoint": {
         "update_weights": FLAG,
         "filepath": ("must be a string", [None, "", 3, True, NAN, [], ["a.keras"], {}, str]),
@@ -189,6 +200,7 @@ VALID = {
         "start_averaging": 10,
     },
     "SWACallback": lambda kit: {"start_epoch": 2},
+    "SWAG": lambda kit: {"start_epoch": 2},
     "AverageModelCheckpoint": lambda kit: {"update_weights": False, "filepath": "a.keras"},
 }
 

@@ -248,6 +248,30 @@ rows(
   "`backup_dir` must be a string",
   callback_swa(2, backup_dir = dead), callback_swa(2, backup_dir = TRUE)
 )
+rows(
+  "`start_epoch` must be",
+  callback_swag(), callback_swag(1), callback_swag("2"), callback_swag(dead), callback_swag(TRUE)
+)
+rows(
+  "`posterior` must be a callback of callback_swag()",
+  collect_snapshot(1, model), collect_snapshot(dead, model), with_sample(NULL, model, 1),
+  save_posterior(model, "a.npz"), predict_samples(model, 3, iris_x), predict_samples(model, list(1), iris_x),
+  predict_interval(model, dead, iris_x)
+)
+rows(
+  "must be",
+  collect_snapshot(callback_swag(2), 1), with_sample(callback_swag(2), dead, 1),
+  save_posterior(callback_swag(2), 3), load_posterior("no_such.npz"), load_posterior(3),
+  predict_samples(dead, NULL, iris_x), predict_samples(list(), NULL, iris_x), predict_samples(model, NULL, "x"),
+  predict_samples(model, NULL, iris_x, data = "x"), predict_interval(model, NULL, iris_x, level = 2),
+  predict_interval(model, NULL, iris_x, type = "mean"), predict_interval(model, NULL, iris_x, noise = "a"),
+  callback_swag(2, rank = -1), callback_swag(2, freq = 0), callback_swag(2, backup_dir = TRUE),
+  loss_gaussian_nll(0), loss_gaussian_nll("a"), measure_probabilities(NULL, 0.5), measure_probabilities(1, "p"),
+  measure_probabilities(1, 0.5, bins = 0), measure_predictions(NULL, iris_x, 1),
+  measure_predictions(1:4, iris_x, 0), noise_variance(1:4, 1), fit_temperature(NULL, 0.5),
+  apply_temperature(0.5, 0), apply_temperature("a", 1), plot_calibration(1), plot_calibration(1, list(1)),
+  plot_calibration(1, 0.5, bins = 0), plot_calibration(1:4, iris_x, noise = -1)
+)
 
 for (module in c("keras", "tf_keras")) {
   test_that(paste("a wrong call is one line and changes nothing:", module), {

@@ -367,3 +367,77 @@ test_that("a keras script: mixed precision", {
     start_model <- function() keras_model_sequential(input_shape = 4)
   ', mixed)))
 })
+
+# From training to intervals, measures and pictures.
+uncertain <- '
+  grDevices::pdf(NULL)
+  y <- unname(x[, 1] + 0.3 * rnorm(150))
+  inputs <- x[, 2:4]
+  model <- start_model() |> layer_batch_normalization() |> layer_dense(2)
+  model |> compile(optimizer = optimizer_adam(0.01), loss = loss_gaussian_nll())
+  swag <- callback_swag(20, rank = 5, lr_schedule = "constant", swa_lr = 0.005)
+  history <- model |> fit(inputs, y, epochs = 30, batch_size = 15, verbose = 0, callbacks = swag)
+  cat("rates:", nrow(as.data.frame(history)) / 30, "\n")
+  before <- get_weights(model)
+  samples <- predict_samples(model, swag, inputs, samples = 20, data = inputs, verbose = 0)
+  found <- predict_interval(model, swag, as.data.frame(inputs), type = "pred_int", samples = 20, data = inputs,
+                            verbose = 0)
+  cat("back:", identical(get_weights(model), before), "\n")
+  cat("dim:", dim(samples), "\n")
+  covered <- mean(y >= found$.pred_lower & y <= found$.pred_upper)
+  cat("covered:", covered > 0.7, "\n")
+  measures <- measure_predictions(y, samples, noise = "log_variance")
+  cat("measured:", all(is.finite(unlist(measures))), "\n")
+  print(swag)
+  picture <- plot_calibration(y, samples, noise = "log_variance")
+  cat("levels:", nrow(picture$data), "\n")
+  print(picture)
+  print(plot(swag))
+  file <- tempfile(fileext = ".keras")
+  save(model, file)
+  cat("loss:", class(load(file)$loss)[[1]], "\n")
+
+  model <- start_model() |> layer_dense(3, activation = "softmax")
+  model |> compile(optimizer = optimizer_sgd(0.1), loss = "sparse_categorical_crossentropy")
+  swag <- callback_swag(10)
+  classes <- as.integer(iris$Species) - 1L
+  model |> fit(inputs, classes, epochs = 30, batch_size = 15, verbose = 0, callbacks = list(swag))
+  prob <- predict_interval(model, swag, inputs, type = "prob", classes = levels(iris$Species), verbose = 0)
+  cat("names:", names(prob), "\n")
+  cat("accuracy:", measure_probabilities(iris$Species, prob)$accuracy > 0.8, "\n")
+  print(plot_calibration(iris$Species, list(SGD = predict(model, inputs, verbose = 0), SWAG = as.matrix(prob))))
+'
+
+expect_uncertain <- function(output) {
+  for (line in c("rates: 2", "back: TRUE", "dim: 20 150 2", "covered: TRUE", "measured: TRUE", "levels: 19",
+                 "Snapshots:       11, of which 5 as deviations",
+                 "names: .pred_setosa .pred_versicolor .pred_virginica",
+                 "accuracy: TRUE")) {
+    expect_match(output, line, fixed = TRUE, all = FALSE)
+  }
+  expect_match(output, "^loss: .*GaussianNLL", all = FALSE)
+}
+
+test_that("a keras3 script: SWAG from training to pictures", {
+  skip_without_r_package("keras3")
+  skip_if_not_installed("ggplot2", "3.4.0")
+  python_keras()
+  expect_uncertain(run_r(c(data, "library(keras3)", "library(kerasoptimizers)", '
+    set_random_seed(1)
+    start_model <- function() keras_model_sequential(input_shape = 3) |> layer_dense(16, activation = "relu")
+    load <- load_model
+    save <- save_model
+  ', uncertain)))
+})
+
+test_that("a keras script: SWAG from training to pictures", {
+  skip_without_r_package("keras")
+  skip_if_not_installed("ggplot2", "3.4.0")
+  python_keras("tf_keras")
+  expect_uncertain(run_r(c(data, "library(keras)", "library(kerasoptimizers)", '
+    tensorflow::set_random_seed(1)
+    start_model <- function() keras_model_sequential() |> layer_dense(16, activation = "relu", input_shape = 3)
+    load <- load_model_tf
+    save <- save_model_tf
+  ', uncertain)))
+})

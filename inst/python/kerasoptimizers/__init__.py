@@ -13,21 +13,27 @@ if TYPE_CHECKING:
     # What __getattr__() finds, for type checkers and editors.
     from .keras3 import (
         LARS,
+        SWAG,
         AverageModelCheckpoint,
+        GaussianNLL,
         SWACallback,
         SWALearningRate,
         SwapAverages,
+        predict_samples,
         update_batch_norm,
     )
     from .methods import *  # noqa: F403
 
 __all__ = [
     "AverageModelCheckpoint",
+    "GaussianNLL",
     "LARS",
     "SWACallback",
+    "SWAG",
     "SWALearningRate",
     "SwapAverages",
     "averaging_optimizer",
+    "predict_samples",
     "update_batch_norm",
 ]
 __all__ += methods.__all__

@@ -204,3 +204,39 @@ def _bytes(variables):
         return int(bits.group()) // 8 if bits else 1
 
     return float(sum(math.prod(variable.shape) * width(variable) for variable in variables))
+
+
+def posterior_facts(swag, scale):
+    """What a posterior holds, for each of its weights.
+
+    Args:
+        swag: a `SWAG`.
+        scale: float, that of the draws.
+
+    Returns:
+        Dict with `snapshots`, `rank`, `columns` (how many deviations there are), `bytes`, and lists with an element for
+        each weight: `names`, `shapes` (as text) and `sizes`, `norms` (float, of the mean: the root of its mean
+        square), `low_rank` (float, the part of the draws' variance that is from the deviations, or None without
+        variance), and `deviations` (5 floats: of the standard deviations of the draws, the 5, 25, 50, 75 and 95 per
+        cent quantiles).
+    """
+    state = swag.posterior.state
+    found: dict[str, Any] = {
+        "snapshots": state.snapshots,
+        "rank": swag.rank,
+        "columns": len(state.columns),
+        "bytes": float(sum(a.nbytes for arrays in (state.mean, state.squares, *state.columns) for a in arrays)),
+        "names": list(state.names),
+        "shapes": [" x ".join(map(str, mean.shape)) or "1" for mean in state.mean],
+        "sizes": [int(mean.size) for mean in state.mean],
+        "norms": [float(np.sqrt(np.mean(mean**2))) for mean in state.mean],
+        "low_rank": [],
+        "deviations": [],
+    }
+    for variance, columns in zip(swag.variance, swag.deviations):
+        low_rank = (columns.astype("float64") ** 2).sum(0) / max(len(columns) - 1, 1)
+        both = variance + low_rank
+        found["low_rank"].append(float(low_rank.sum() / both.sum()) if both.sum() > 0 else None)
+        quantiles = np.quantile(np.sqrt(scale * both), [0.05, 0.25, 0.5, 0.75, 0.95])
+        found["deviations"].append([float(q) for q in quantiles])
+    return found

@@ -53,10 +53,16 @@ def batches(x: Any, batch_size: int, steps: int | None, name: str = "x") -> tupl
         if count is None:
             raise ValueError("`steps` must be given for a data set without a length.")
         return count, _inputs(map(x.__getitem__, range(count)), count)
-    is_array = hasattr(x, "shape") or isinstance(x, (list, tuple, dict, str))
-    if hasattr(x, "__iter__") and not is_array:
+    if is_batched(x):
         return _smaller(_length(x), steps), _inputs(x, steps)
     return _slices(x, batch_size, steps, name)
+
+
+def is_batched(x: Any) -> bool:
+    """Whether it gives batches: a data set or loader, and not arrays."""
+    if hasattr(x, "element_spec") or (hasattr(x, "__getitem__") and hasattr(x, "on_epoch_end")):
+        return True
+    return hasattr(x, "__iter__") and not (hasattr(x, "shape") or isinstance(x, (list, tuple, dict, str)))
 
 
 def _length(x):

@@ -1,21 +1,17 @@
 """Stochastic weight averaging by epochs, as a callback."""
 
-import os
 import warnings
 from typing import Any
 
 import numpy as np
 
 from .. import arguments, batch_norm
-from ..optimizer import has_schedule
+from ..files import listed, numbered
 from ..values import Held, Replaced, assign_all
-from .backup import Backup
-from .watch import Watching
-
-_SCHEDULES = ("manual", "constant", "cyclic")
+from .epochs import ByEpochs
 
 
-class SWACallback(Watching):
+class SWACallback(ByEpochs):
     """Stochastic weight averaging by epochs: an equal-weight average of the weights.
 
     At the end of epoch `start_epoch` and every `swa_freq` epochs from there on the
@@ -95,6 +91,9 @@ class SWACallback(Watching):
 
     __module__ = "kerasoptimizers"
 
+    period_name, backup_name, content = "swa_freq", "swa", "average"
+    snapshots: int = 0
+
     def __init__(
         self,
         start_epoch: int,
@@ -109,25 +108,9 @@ class SWACallback(Watching):
         backup_dir: Any = None,
     ):
         super().__init__()
-        # It doesn't read the logs of batches: Keras 2 need not fetch them for it, and Keras 3 need
-        # not wait.
-        self._supports_tf_logs = self.async_safe = True
         self.start_epoch = arguments.whole("start_epoch", start_epoch, 2)
-        self.lr_schedule = arguments.choice("lr_schedule", lr_schedule, _SCHEDULES)
-        self.swa_freq = arguments.whole("swa_freq", swa_freq, 1)
-        if lr_schedule == "cyclic" and self.swa_freq < 2:
-            arguments.refuse("swa_freq", "a whole number >= 2 with a cyclic schedule", swa_freq)
-        self.swa_lr, self.swa_lr2 = swa_lr, swa_lr2
-        if not _automatic(swa_lr):
-            self.swa_lr = _rate("swa_lr", swa_lr)
-        if swa_lr2 is None:
-            self.swa_lr2 = "auto" if _automatic(swa_lr) else 10 * self.swa_lr
-        elif not _automatic(swa_lr2):
-            self.swa_lr2 = _rate("swa_lr2", swa_lr2)
-            if _automatic(swa_lr):
-                raise ValueError("`swa_lr2` can only be given together with `swa_lr`.")
-            if lr_schedule == "cyclic" and self.swa_lr > self.swa_lr2:
-                arguments.refuse("swa_lr", f"at most `swa_lr2` ({self.swa_lr2})", swa_lr)
+        self._set_schedule(lr_schedule, swa_freq, swa_lr, swa_lr2)
+        self.swa_freq = self.period
         self.batch_size = arguments.optional(
             lambda name, value: arguments.whole(name, value, 1), "batch_size", batch_size
         )
@@ -137,30 +120,14 @@ class SWACallback(Watching):
         if data is not None:
             batch_norm.batches(data, self.batch_size or 32, None, name="data")
         self.data = data
-        if isinstance(backup_dir, os.PathLike):
-            backup_dir = os.fspath(backup_dir)
-        self.backup_dir = arguments.optional(arguments.string, "backup_dir", backup_dir)
-        self._backup: Any = None if backup_dir is None else Backup(self.backup_dir)
+        self._set_backup(backup_dir)
         self.swa_weights: Any = None
-        self.snapshots = 0
-        self.lr_record: list[float] = []
-        self.epoch_record: list[tuple[int, int, int]] = []
-        self.history_by_epoch = False
-        self._owner: Any = None
-        self._rates: Any = None
-        self._last_rate: float | None = None
-        self._steps: int | None = None
-        # What stands around functions in fit(); the pass that is the last epoch, and what it replaces; the
-        # model's own values, while the average is in it before training is done.
-        self._fit, self._replaced = Replaced(), Replaced()
-        self._clears_backup = False
+        # The pass that is the last epoch, what it replaces, and the values that it left; the model's own values,
+        # while the average is in it before training is done.
+        self._replaced = Replaced()
         self._pass: Any = None
+        self._finished: list[Any] | None = None
         self._held: Held | None = None
-
-    # Of one fit(): the last rate of each epoch, the batches that ended in this epoch, and the values that a pass left.
-    _epoch_rates: list[float]
-    _ends: list[int]
-    _finished: list[Any] | None
 
     #: How variables of the callback's Keras are read and written, and which class of passes is for it.
     backend: Any
@@ -174,71 +141,19 @@ class SWACallback(Watching):
         # What an earlier fit() has left; the model may have got other weights since.
         self._held = None
         self._failed()
-        self._epochs = self.params["epochs"]
-        if self.start_epoch >= self._epochs:
-            arguments.refuse("start_epoch", f"lower than `epochs` ({self._epochs})", self.start_epoch)
-        if self._owner not in (None, model):
-            self.swa_weights, self.snapshots = None, 0
-            self._rates = None
-        self._owner = model
-        if not self._goes_on():
-            self._rates = self._settled_rates(model)
-        self.lr_record, self._epoch_rates, self.epoch_record = [], [], []
-        self._first = True
-        self._epoch = self._epochs - 1
+        super().on_train_begin(logs)
         self._finished = None
         self._watch_fit()
         if self.verbose and self.data is None and layers:
             print("The model has batch normalization: the last epoch will be a forward pass that trains nothing.")
 
-    def _settled_rates(self, model):
-        """(the optimizer's own rate, swa_lr, swa_lr2), all of them numbers."""
-        if has_schedule(model.optimizer, self.private):
-            if self.lr_schedule == "manual":
-                return None
-            raise ValueError(
-                f"`lr_schedule` must be 'manual', not '{self.lr_schedule}', for an optimizer whose "
-                "learning rate is a schedule."
-            )
-        rate = self._rate_of(model)
-        if self._rates and rate == self._last_rate:
-            # Set by an earlier fit(): not the optimizer's own.
-            rate = self._rates[0]
-        swa_lr = 0.1 * rate if _automatic(self.swa_lr) else self.swa_lr
-        if rate < swa_lr:
-            arguments.refuse("swa_lr", f"at most the optimizer's learning rate ({rate:g})", swa_lr)
-        swa_lr2 = swa_lr + 0.25 * (rate - swa_lr) if _automatic(self.swa_lr2) else self.swa_lr2
-        return rate, swa_lr, swa_lr2
-
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
-        model = self.model
-        self._epoch = epoch
-        self._steps = self.params.get("steps") or self._steps
-        self._begun, self._ends = 0, []
-        if self._first:
-            if self._goes_on():
-                # Not earlier: other callbacks load a model and its epoch when training begins.
-                self._restore(model, epoch)
-                self._rates = self._settled_rates(model)
-            self._go_on_or_start(model, epoch)
-        recalibrates = self._recalibrates(model, epoch)
-        if self.lr_schedule == "constant":
-            self._set_rate(0.0 if recalibrates else self._constant(epoch), recalibrates)
+        super().on_epoch_begin(epoch, logs)
         if epoch == self.start_epoch - 1:
             self._say(epoch, "averaging of weights starts")
-        if recalibrates:
-            self._start_pass(model)
+        if not self.trains(epoch):
+            self._start_pass(self.model)
             self._say(epoch, "forward pass with the averaged weights, to recalibrate batch norm")
-
-    def on_train_batch_begin(self, batch: int, logs: Any = None) -> None:
-        running = self._pass is not None
-        if self.lr_schedule == "cyclic":
-            self._set_rate(0.0 if running else self._cyclic(self._epoch, batch), running)
-        self._begun += 1
-
-    def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
-        # Keras 3 may call this from several threads.
-        self._ends.append(batch + 1)
 
     def on_test_begin(self, logs: Any = None) -> None:
         # Validation of the last epoch sees what the pass has found.
@@ -248,100 +163,28 @@ class SWACallback(Watching):
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         if self._pass is not None:
             self._end_pass()
-        self._steps = max(self._ends, default=None)
-        if self.lr_schedule == "cyclic" and self._begun > len(self._ends):
-            # Where the number of batches isn't known, Keras begins one more than there are.
-            self.lr_record.pop()
-        self._epoch_rates += self.lr_record[-1:]
-        self.epoch_record.append((epoch + 1, len(self.lr_record), self.snapshots))
-        if self._finished is None and self._is_due(epoch):
-            self._take_snapshot(self.model)
-        if self._backup is not None:
-            self._backup.write(epoch + 1, self._state())
+        super().on_epoch_end(epoch, logs)
 
     def on_train_end(self, logs: Any = None) -> None:
-        model = self.model
-        if self._first and self._goes_on():
-            # There was no epoch left to train.
-            self._restore(model, self._epochs)
+        super().on_train_end(logs)
         if self.snapshots:
-            self._finish(model)
+            self._finish(self.model)
         else:
             warnings.warn(
                 f"There is no average: training ended before epoch {self.start_epoch} did, and the model keeps "
                 "its weights.",
                 stacklevel=2,
             )
-        if self.lr_record:
-            rates = self._epoch_rates if self.history_by_epoch else self.lr_record
-            model.history.history.setdefault("lr", []).extend(rates)
-        self._fit.undo()
-        if self._backup is not None and not self._clears_backup:
-            self._backup.clear()
+        self._train_is_over()
 
     # The average.
 
-    def _state(self):
-        numbers: dict[str, float] = {"snapshots": self.snapshots, "steps": self._steps or 0}
-        if self._rates is not None:
-            numbers.update(zip(("rate", "swa_lr", "swa_lr2"), self._rates))
-        if self._last_rate is not None:
-            numbers["last_rate"] = self._last_rate
-        return {**numbers, "weights": self.swa_weights or [], "finished": self._finished or []}
+    def forget(self) -> None:
+        self.swa_weights, self.snapshots = None, 0
 
-    def _goes_on(self):
-        return self._backup is not None and self._backup.exists
-
-    def _restore(self, model, epochs):
-        """Take over what the folder holds for a model that was trained for so many epochs."""
-        found = self._backup.read(epochs)
-        if found is None:
+    def take(self, model: Any) -> None:
+        if self._finished is not None:
             return
-        after, state = found
-        for weights in (state["weights"], state["finished"]):
-            if weights and not _fit(weights, model):
-                raise ValueError(
-                    f"`backup_dir` must hold the average of this model: in '{self.backup_dir}' "
-                    "shapes differ from those of the model's weights."
-                )
-        self.snapshots = state["snapshots"]
-        self.swa_weights = state["weights"] or None
-        self._finished = state["finished"] or None
-        self._steps = state["steps"] or None
-        self._last_rate = state.get("last_rate")
-        self._rates = None
-        if "rate" in state:
-            self._rates = state["rate"], state["swa_lr"], state["swa_lr2"]
-        if after < epochs:
-            # The process ended before the callback had seen what the model holds now.
-            if self._rates is not None:
-                self._last_rate = self._rate_of(model)
-            if self._is_due(epochs - 1) and not self._recalibrates(model, epochs - 1):
-                self._take_snapshot(model)
-
-    def _recalibrates(self, model, epoch):
-        """Whether the epoch is a forward pass."""
-        last = epoch == self._epochs - 1 and self.data is None and self.snapshots > 0
-        return last and bool(self.pass_type().layers_of(model))
-
-    def _is_due(self, epoch):
-        since = epoch - (self.start_epoch - 1)
-        return since >= 0 and since % self.swa_freq == 0
-
-    def _go_on_or_start(self, model, epoch):
-        self._first = False
-        if epoch < self.start_epoch:
-            self.swa_weights, self.snapshots = None, 0
-        elif not self.snapshots:
-            warnings.warn(
-                f"Training goes on with epoch {epoch + 1}, and the callback has no average of the "
-                f"epochs from {self.start_epoch} on: averaging starts now.",
-                stacklevel=2,
-            )
-        elif not _fit(self.swa_weights, model):
-            raise ValueError("`swa_weights` must have the shapes of the model's weights.")
-
-    def _take_snapshot(self, model):
         weights = self._values(model)
         if not self.snapshots:
             self.swa_weights = [w.astype(np.result_type(w.dtype, "float32")) for w in weights]
@@ -349,6 +192,29 @@ class SWACallback(Watching):
             for average, w in zip(self.swa_weights, weights):
                 average += (w.astype(average.dtype) - average) / (self.snapshots + 1)
         self.snapshots += 1
+
+    def entries(self) -> dict[str, Any]:
+        return {**numbered("weights", self.swa_weights or ()), **numbered("finished", self._finished or ())}
+
+    def take_entries(self, entries: dict[str, Any], model: Any) -> None:
+        weights, finished = listed("weights", entries), listed("finished", entries)
+        for values in (weights, finished):
+            if values and not _fit(values, model):
+                raise ValueError(
+                    f"`backup_dir` must hold the average of this model: in '{self.backup_dir}' "
+                    "shapes differ from those of the model's weights."
+                )
+        self.snapshots, self.swa_weights, self._finished = entries["snapshots"], weights or None, finished or None
+
+    def require_fit(self, model: Any) -> None:
+        if not _fit(self.swa_weights, model):
+            raise ValueError("`swa_weights` must have the shapes of the model's weights.")
+
+    def trains(self, epoch: int) -> bool:
+        if self._pass is not None:
+            return False
+        last = epoch == self._epochs - 1 and self.data is None and self.snapshots > 0
+        return not (last and self.pass_type().layers_of(self._owner))
 
     def _values(self, model):
         return [self.backend.numpy(variable) for variable in floating_weights(model)]
@@ -383,9 +249,7 @@ class SWACallback(Watching):
         hooks = ["train_batch_begin", "train_batch_end", "test_begin", "test_batch_begin", "test_batch_end", "test_end"]
         hooks += ["epoch_begin", "epoch_end", "train_end"]
         self.watch(self._fit, ["train_function", "evaluate"], self._failed, [f"on_{hook}" for hook in hooks])
-        # Not before all other callbacks are done with the training: until then it could be resumed.
-        clear = self._backup.clear if self._backup is not None else None
-        self._clears_backup = clear is not None and self.after(self._fit, "on_train_end", clear)
+        self._clear_backup_later()
 
     def _failed(self):
         """Leave the model with its own weights and statistics, and with functions of its own."""
@@ -423,50 +287,6 @@ class SWACallback(Watching):
         self._put(model, self.swa_weights)
         run.write()
         self._finished = self._values(model)
-
-    # The learning rate.
-
-    @staticmethod
-    def _rate_of(model):
-        rate = model.optimizer.learning_rate
-        return float(rate.numpy() if hasattr(rate, "numpy") else rate)
-
-    def _set_rate(self, rate, only_record):
-        self.lr_record.append(rate)
-        if not only_record:
-            self.model.optimizer.learning_rate = rate
-            self._last_rate = self._rate_of(self.model)
-
-    def _constant(self, epoch):
-        rate, swa_lr, _ = self._rates
-        part = epoch / (self.start_epoch - 1)
-        down = min(max((part - 0.5) / 0.4, 0.0), 1.0)
-        return rate - down * (rate - swa_lr)
-
-    def _cyclic(self, epoch, batch):
-        since = epoch - (self.start_epoch - 1)
-        if since < 0:
-            return self._constant(epoch)
-        if self._steps is None:
-            raise ValueError(
-                "`lr_schedule` 'cyclic' needs to know how many batches an epoch has: give `steps_per_epoch` to fit()."
-            )
-        _, swa_lr, swa_lr2 = self._rates
-        done = (since % self.swa_freq) * self._steps + batch + 1
-        part = min(done / (self.swa_freq * self._steps), 1.0)
-        return swa_lr2 - part * (swa_lr2 - swa_lr)
-
-    def _say(self, epoch, text):
-        if self.verbose:
-            print(f"\nEpoch {epoch + 1:05d}: {text}")
-
-
-def _automatic(rate):
-    return isinstance(rate, str) and rate == "auto"
-
-
-def _rate(name, value):
-    return arguments.real(name, value, "'auto' or a number >= 0", lambda rate: rate >= 0)
 
 
 def _fit(averages, model):

@@ -4,8 +4,9 @@ import tf_keras
 
 from .. import methods
 from .batch_norm import update_batch_norm
-from .callbacks import AverageModelCheckpoint, SWACallback, SwapAverages
+from .callbacks import SWAG, AverageModelCheckpoint, SWACallback, SwapAverages, predict_samples
 from .lars import LARS
+from .losses import GaussianNLL
 from .optimizer import AveragingOptimizer
 from .schedules import SWALearningRate
 
@@ -20,16 +21,19 @@ globals().update(
 
 def register() -> None:
     """Make models with our optimizers load again, after Keras's custom objects were cleared."""
-    classes = [globals()[name] for name in (*methods.__all__, "LARS", "SWALearningRate")]
+    classes = [globals()[name] for name in (*methods.__all__, "LARS", "SWALearningRate", "GaussianNLL")]
     methods.register_again(tf_keras, classes)
 
 
 __all__ = [
     "AverageModelCheckpoint",
+    "GaussianNLL",
     "LARS",
     "SWACallback",
+    "SWAG",
     "SWALearningRate",
     "SwapAverages",
+    "predict_samples",
     "update_batch_norm",
 ]
 __all__ += methods.__all__

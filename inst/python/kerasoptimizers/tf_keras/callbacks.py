@@ -2,7 +2,8 @@
 
 import tf_keras
 
-from ..callbacks import checkpoint, swa, swap_averages
+from .. import sampling
+from ..callbacks import checkpoint, swa, swag, swap_averages
 from . import batch_norm, private
 from .base import Base
 
@@ -29,3 +30,19 @@ class SWACallback(swa.SWACallback, tf_keras.callbacks.Callback):
     backend = Base.backend
     pass_type = staticmethod(batch_norm.pass_type)
     update_batch_norm = staticmethod(batch_norm.update_batch_norm)
+
+
+class SWAG(swag.SWAG, tf_keras.callbacks.Callback):
+    __doc__ = swag.SWAG.__doc__
+    __module__ = "kerasoptimizers.tf_keras"
+
+    keras = tf_keras
+    generation = "Keras 2"
+    private = private
+    callback_list = tf_keras.callbacks.CallbackList
+    backend = Base.backend
+    pass_type = staticmethod(batch_norm.pass_type)
+    update_batch_norm = staticmethod(batch_norm.update_batch_norm)
+
+
+predict_samples = sampling.predictor(SWAG)
