@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from . import methods
 from .optimizer import averaging_optimizer
+from .widths import average_width
 
 if TYPE_CHECKING:
     # What __getattr__() finds, for type checkers and editors.
@@ -27,6 +28,7 @@ __all__ = [
     "SWACallback",
     "SWALearningRate",
     "SwapAverages",
+    "average_width",
     "averaging_optimizer",
     "update_batch_norm",
 ]
