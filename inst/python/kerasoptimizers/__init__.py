@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from . import methods
 from .optimizer import averaging_optimizer
+from .posthoc import posthoc_average, posthoc_scores
 from .widths import average_width
 
 if TYPE_CHECKING:
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from .keras3 import (
         LARS,
         AverageModelCheckpoint,
+        AverageSnapshots,
         SWACallback,
         SWALearningRate,
         SwapAverages,
@@ -24,12 +26,15 @@ if TYPE_CHECKING:
 
 __all__ = [
     "AverageModelCheckpoint",
+    "AverageSnapshots",
     "LARS",
     "SWACallback",
     "SWALearningRate",
     "SwapAverages",
     "average_width",
     "averaging_optimizer",
+    "posthoc_average",
+    "posthoc_scores",
     "update_batch_norm",
 ]
 __all__ += methods.__all__

@@ -8,10 +8,11 @@ numbers only (NumPy's .npz), and is complete or absent.
 import contextlib
 import os
 import re
-import tempfile
 from typing import Any
 
 import numpy as np
+
+from ..files import write_arrays
 
 _NAME = "swa-after-epoch-{}.npz"
 _PATTERN = re.compile(r"swa-after-epoch-(\d+)\.npz")
@@ -50,17 +51,7 @@ class Backup:
         arrays = {name: value for name, value in state.items() if not isinstance(value, list)}
         for name in ("weights", "finished"):
             arrays.update({f"{name}-{i}": _plain(value) for i, value in enumerate(state[name])})
-        handle, path = tempfile.mkstemp(prefix="swa-", suffix=".tmp", dir=self.folder)
-        try:
-            with os.fdopen(handle, "wb") as file:
-                np.savez(file, **arrays)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(path, self._path(epochs))
-        except BaseException:
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(path)
-            raise
+        write_arrays(self._path(epochs), arrays)
         self._remove(kept=(epochs - 1, epochs))
 
     def read(self, epochs: int) -> tuple[int, dict[str, Any]] | None:

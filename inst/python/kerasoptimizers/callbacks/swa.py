@@ -132,10 +132,7 @@ class SWACallback(Watching):
             lambda name, value: arguments.whole(name, value, 1), "batch_size", batch_size
         )
         self.verbose = arguments.switch("verbose", verbose)
-        if hasattr(data, "__next__"):
-            arguments.refuse("data", "data that can be drawn more than once", data)
-        if data is not None:
-            batch_norm.batches(data, self.batch_size or 32, None, name="data")
+        batch_norm.require_data(data, self.batch_size or 32)
         self.data = data
         if isinstance(backup_dir, os.PathLike):
             backup_dir = os.fspath(backup_dir)
