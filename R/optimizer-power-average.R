@@ -4,14 +4,14 @@
 #' Power averages: widen with training, and choose the width afterwards
 #'
 #' An optimizer that wraps another one, the inner optimizer, and keeps averages of the weights that widen as
-#' training goes on: after twice the updates an average covers twice as many. It keeps several of different widths. From
-#' snapshots of two of them [posthoc_average()] makes the average of any width when training is done, so
-#' that you need not guess the width before.
+#' training goes on: after twice the updates an average covers twice as many. It keeps several of different
+#' widths. From snapshots of two of them [posthoc_average()] makes the average of any width when training is
+#' done, so that you need not guess the width before.
 #'
 #' After every update `average = average + fraction * (weights - average)`. With t the number of updates made,
 #' `fraction = 1 - (1 - 1 / t)^(gamma + 1)`, so that update t counts as `t^gamma`. The first update's weights
-#' soon count for nothing, and no warm-up is needed. The width, `sigma_rel`, is the standard deviation of the updates in the
-#' average, as a part of all updates so far. The inner optimizer trains as it would alone.
+#' soon count for nothing, and no warm-up is needed. The width, `sigma_rel`, is the standard deviation of the
+#' updates in the average, as a part of all updates so far. The inner optimizer trains as it would alone.
 #'
 #' Use it with [callback_average_snapshots()] to choose the width after training, or by itself if you don't know how
 #' long you will train: an [optimizer_ema()] has a fixed width, which is too long for a short training and too
@@ -41,12 +41,12 @@
 #' `0.2887` stands for `1 / sqrt(12)`. It is the equal average of all updates, exactly, and no power average is wider.
 #'
 #' @inheritParams optimizer_swa
-#' @param sigma_rel Widths of the averages: different numbers, more than 0 and at most 0.2887. Each takes the memory of
-#'   one copy of the weights. The default is that of the paper; widths between and somewhat beyond the two
-#'   can be made afterwards.
-#' @param shown_width Which of the widths [assign_average_vars()], [swap_weights()], [callback_swap_averages()] and
-#'   [callback_average_model_checkpoint()] take: one of `sigma_rel`, or `NULL`, the default, for the first. You can change it
-#'   later: `averaging_optimizer(model)$shown_width <- 0.1`. The averages are the slots
+#' @param sigma_rel Widths of the averages: different numbers, more than 0 and at most 0.2887. Each takes the
+#'   memory of one copy of the weights. The default is that of the paper; widths between and somewhat beyond
+#'   the two can be made afterwards.
+#' @param shown_width Which of the widths [assign_average_vars()], [swap_weights()], [callback_swap_averages()]
+#'   and [callback_average_model_checkpoint()] take: one of `sigma_rel`, or `NULL`, the default, for the first.
+#'   You can change it later: `averaging_optimizer(model)$shown_width <- 0.1`. The averages are the slots
 #'   `"average"`, `"average_2"` and so on of the optimizer's `get_slot()`, in the order of `sigma_rel`.
 #' @inherit optimizer_swa return
 #' @section Errors:
@@ -102,10 +102,10 @@ optimizer_power_average <- function(optimizer, sigma_rel = c(0.05, 0.10), name =
 #' @param average_decay Decays per update: numbers more than 0 and less than 1.
 #' @param half_life Half-lives in updates: numbers more than 0.
 #' @param updates Number of updates: a whole number, 1 or more. `NULL`, the default, for unknown.
-#' @returns A data frame with a row for each number that was given, and the columns `sigma_rel`, `gamma` (in the power
-#'   average, update t counts as `t^gamma`), `average_decay`, `half_life`, `width` (in updates) and `updates`. `NA` stands
-#'   for what needs `updates`, and for the `sigma_rel` of an average that is wider than the equal average of
-#'   all updates.
+#' @returns A data frame with a row for each number that was given, and the columns `sigma_rel`, `gamma` (in
+#'   the power average update t counts as `t^gamma`), `average_decay`, `half_life`, `width` (in updates) and
+#'   `updates`. `NA` stands for what needs `updates`, and for the `sigma_rel` of an average that is wider than
+#'   the equal average of all updates.
 #' @section Errors:
 #' The function stops if not exactly one of `sigma_rel`, `average_decay` and `half_life` is given, or
 #' if a number is not as described.
@@ -129,7 +129,8 @@ average_width <- function(sigma_rel = NULL, average_decay = NULL, half_life = NU
   updates <- optional(whole, updates, 1)
   translate <- import_ours("kerasoptimizers")$average_width
   rows <- lapply(values, function(value) {
-    found <- call_python(do.call(translate, c(stats::setNames(list(value), names(given)), updates = updates)))
+    arguments <- c(stats::setNames(list(value), names(given)), updates = updates)
+    found <- call_python(do.call(translate, arguments), call)
     as.data.frame(lapply(found, function(x) if (is.null(x)) NA_real_ else x))
   })
   do.call(rbind, rows)
