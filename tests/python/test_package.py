@@ -16,7 +16,14 @@ pytestmark = pytest.mark.once
 
 FILE = Path(kerasoptimizers.__file__)
 #: Functions that take a model of either Keras, or none.
-FOR_BOTH = {"average_width", "averaging_optimizer", "posthoc_average", "posthoc_scores"}
+FOR_BOTH = {
+    "assign_average_vars",
+    "average_width",
+    "averages",
+    "averaging_optimizer",
+    "posthoc_average",
+    "posthoc_scores",
+}
 
 
 def test_type_checkers_see_every_public_name():

@@ -7,6 +7,7 @@ imports the other.
 from typing import TYPE_CHECKING
 
 from . import methods
+from .finishing import assign_average_vars, averages
 from .optimizer import averaging_optimizer
 from .posthoc import posthoc_average, posthoc_scores
 from .widths import average_width
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
         LARS,
         AverageModelCheckpoint,
         AverageSnapshots,
+        LatestAverage,
         SWACallback,
         SWALearningRate,
         SwapAverages,
@@ -28,10 +30,13 @@ __all__ = [
     "AverageModelCheckpoint",
     "AverageSnapshots",
     "LARS",
+    "LatestAverage",
     "SWACallback",
     "SWALearningRate",
     "SwapAverages",
+    "assign_average_vars",
     "average_width",
+    "averages",
     "averaging_optimizer",
     "posthoc_average",
     "posthoc_scores",

@@ -1,7 +1,6 @@
 """Which Keras a model is of: functions that take a model of either ask here."""
 
 import importlib
-import warnings
 from typing import Any
 
 from . import arguments
@@ -27,13 +26,3 @@ def built_model(model: Any) -> Any:
     if not model.built:
         raise ValueError(f"`model` must be built, and '{model.name}' is not: it has no weights yet.")
     return ours
-
-
-def warn_of_statistics(model: Any, action: str) -> None:
-    """Say that a model's batch-norm statistics do not belong to its weights, if it has any that are not frozen."""
-    if module_for(model).batch_norm.pass_type().layers_of(model):
-        warnings.warn(
-            f"{action}(): the batch-norm statistics of '{model.name}' belong to other weights. Give `data`, or call "
-            "update_batch_norm(model, x).",
-            stacklevel=3,
-        )

@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 
 from . import arguments, batch_norm
-from .generation import built_model, warn_of_statistics
+from .finishing import others_of, put, warn_of_statistics
+from .generation import built_model
 from .optimizer import AveragingOptimizer
 from .snapshots import Anatomy, Folder
 from .values import Held
@@ -80,10 +81,6 @@ class Rebuilding(contextlib.ExitStack):
         self.updates = [header["updates"] for header in self._headers]
         self.tracked = self._headers[-1]["sigma_rel"]
 
-    @property
-    def _backend(self):
-        return self._ours.AveragingOptimizer.backend
-
     def _moment(self, at):
         last = self.updates[-1]
         if at is None:
@@ -113,21 +110,12 @@ class Rebuilding(contextlib.ExitStack):
         Args:
             sigma_rel, at: as in `posthoc_average()`.
         """
-        values, backend = self.average(sigma_rel, at), self._backend
-        with self._held() as held, held:
-            for variable, value in zip(self._variables, values):
-                backend.write(variable, backend.cast(value, backend.dtype(variable)))
-            if self._data is not None:
-                self._ours.update_batch_norm(self._model, self._data, self._batch_size, verbose=0)
-            held.keep()
-
-    def _held(self):
-        others = [variable for variable in self._model.non_trainable_variables if not arguments.is_table(variable)]
-        own = {id(variable) for variable in self._variables}
-        return Held([*self._variables, *(v for v in others if id(v) not in own)], self._backend)
+        values = self.average(sigma_rel, at)
+        put(self._model, zip(self._variables, values), self._data, self._batch_size)
 
     def __enter__(self):
-        held = self._held()
+        variables = [*self._variables, *others_of(self._model, self._variables)]
+        held = Held(variables, self._ours.AveragingOptimizer.backend)
         for _ in range(2):  # as for values.Undoing
             self.push(lambda *error: held.undo())
         return self
@@ -186,7 +174,7 @@ def posthoc_average(
     rebuilding = Rebuilding(model, directory, data, batch_size)
     rebuilding.place(sigma_rel, at)
     if data is None:
-        warn_of_statistics(model, "posthoc_average")
+        warn_of_statistics(model, "posthoc_average()")
 
 
 def posthoc_scores(

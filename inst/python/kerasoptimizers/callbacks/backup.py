@@ -14,22 +14,21 @@ import numpy as np
 
 from ..files import write_arrays
 
-_NAME = "swa-after-epoch-{}.npz"
-_PATTERN = re.compile(r"swa-after-epoch-(\d+)\.npz")
-
 
 class Backup:
     """The states of an average after epochs of training.
 
-    A state is a dict: `weights` (list of arrays), `finished` (list of arrays, empty but after an
-    epoch that recalibrated batch norm) and numbers by name.
+    A state is a dict: lists of arrays, and numbers, by name. SWA has `weights` and `finished` (empty but after
+    an epoch that recalibrated batch norm).
 
     Args:
         folder: str, path; it is made when the first state is written.
+        name: str, what the names of its files begin with.
     """
 
-    def __init__(self, folder: str):
-        self.folder = folder
+    def __init__(self, folder: str, name: str = "swa"):
+        self.folder, self._name = folder, name
+        self._pattern = re.compile(rf"{name}-after-epoch-(\d+)\.npz")
 
     @property
     def exists(self) -> bool:
@@ -37,10 +36,10 @@ class Backup:
         return bool(self._epochs())
 
     def _path(self, epochs):
-        return os.path.join(self.folder, _NAME.format(epochs))
+        return os.path.join(self.folder, f"{self._name}-after-epoch-{epochs}.npz")
 
     def _epochs(self):
-        return sorted(int(match[1]) for match in map(_PATTERN.fullmatch, self._names()) if match)
+        return sorted(int(match[1]) for match in map(self._pattern.fullmatch, self._names()) if match)
 
     def _names(self):
         return os.listdir(self.folder) if os.path.isdir(self.folder) else []
@@ -48,9 +47,10 @@ class Backup:
     def write(self, epochs: int, state: dict[str, Any]) -> None:
         """Keep the state after so many epochs, and of the others the one before."""
         os.makedirs(self.folder, exist_ok=True)
-        arrays = {name: value for name, value in state.items() if not isinstance(value, list)}
-        for name in ("weights", "finished"):
-            arrays.update({f"{name}-{i}": _plain(value) for i, value in enumerate(state[name])})
+        arrays: dict[str, Any] = {}
+        for name, value in state.items():
+            listed = isinstance(value, list)
+            arrays.update({f"{name}-{i}": _plain(one) for i, one in enumerate(value)} if listed else {name: value})
         write_arrays(self._path(epochs), arrays)
         self._remove(kept=(epochs - 1, epochs))
 
@@ -99,7 +99,7 @@ class Backup:
         self._remove(kept=())
         for name in self._names():
             # Of a process that ended while it wrote.
-            if re.fullmatch(r"swa-\w+\.tmp", name):
+            if re.fullmatch(rf"{self._name}-\w+\.tmp", name):
                 os.unlink(os.path.join(self.folder, name))
         with contextlib.suppress(OSError):
             os.rmdir(self.folder)

@@ -19,11 +19,14 @@ class Moments:
 
     Args:
         every: "epoch", or an int, the number of batches.
+
+    Attributes:
+        done: int, the number of batches so far.
     """
 
     def __init__(self, every: Any):
         self.every = every
-        self._done = 0
+        self.done = 0
         self._last = -1
 
     def begin_epoch(self) -> None:
@@ -33,6 +36,6 @@ class Moments:
         """Whether one of the moments came with the batches up to this one; its number is that in the epoch."""
         if self.every == "epoch":
             return False
-        before, self._done = self._done, self._done + batch - self._last
+        before, self.done = self.done, self.done + batch - self._last
         self._last = batch
-        return self._done // self.every > before // self.every
+        return self.done // self.every > before // self.every

@@ -340,11 +340,8 @@ class SWACallback(Watching):
 
     def _take_snapshot(self, model):
         weights = self._values(model)
-        if not self.snapshots:
-            self.swa_weights = [w.astype(np.result_type(w.dtype, "float32")) for w in weights]
-        else:
-            for average, w in zip(self.swa_weights, weights):
-                average += (w.astype(average.dtype) - average) / (self.snapshots + 1)
+        before = self.swa_weights if self.snapshots else [None] * len(weights)
+        self.swa_weights = [mean_with(mean, w, self.snapshots) for mean, w in zip(before, weights)]
         self.snapshots += 1
 
     def _values(self, model):
@@ -470,6 +467,14 @@ def _fit(averages, model):
     """Whether averages have the shapes of the model's weights."""
     shapes = [tuple(variable.shape) for variable in floating_weights(model)]
     return [np.shape(average) for average in averages] == shapes
+
+
+def mean_with(mean: Any, array: Any, count: int) -> Any:
+    """The mean of `count` arrays, changed into that of one more; None for the mean of none."""
+    if mean is None:
+        return array.astype(np.result_type(array.dtype, "float32"))
+    mean += (array.astype(mean.dtype) - mean) / (count + 1)
+    return mean
 
 
 def floating_weights(model: Any) -> list[Any]:

@@ -4,7 +4,7 @@ import keras
 
 from .. import methods
 from .batch_norm import update_batch_norm
-from .callbacks import AverageModelCheckpoint, AverageSnapshots, SWACallback, SwapAverages
+from .callbacks import AverageModelCheckpoint, AverageSnapshots, LatestAverage, SWACallback, SwapAverages
 from .lars import LARS
 from .optimizer import AveragingOptimizer
 from .schedules import SWALearningRate
@@ -28,6 +28,7 @@ __all__ = [
     "AverageModelCheckpoint",
     "AverageSnapshots",
     "LARS",
+    "LatestAverage",
     "SWACallback",
     "SWALearningRate",
     "SwapAverages",

@@ -1,8 +1,10 @@
 """The callbacks for Keras 3."""
 
+from typing import Any
+
 import keras
 
-from ..callbacks import checkpoint, snapshots, swa, swap_averages
+from ..callbacks import checkpoint, latest, snapshots, swa, swap_averages
 from . import batch_norm, private
 from .base import Base
 
@@ -18,6 +20,8 @@ class SwapAverages(swap_averages.SwapAverages, keras.callbacks.Callback):
 class AverageModelCheckpoint(checkpoint.AverageModelCheckpoint, keras.callbacks.ModelCheckpoint):
     __doc__ = checkpoint.AverageModelCheckpoint.__doc__
     __module__ = "kerasoptimizers"
+
+    callback_list = keras.callbacks.CallbackList
 
 
 class SWACallback(swa.SWACallback, keras.callbacks.Callback):
@@ -36,3 +40,16 @@ class AverageSnapshots(snapshots.AverageSnapshots, keras.callbacks.Callback):
     __module__ = "kerasoptimizers"
 
     private = private
+
+
+class LatestAverage(latest.LatestAverage, keras.callbacks.Callback):
+    __doc__ = latest.LatestAverage.__doc__
+    __module__ = "kerasoptimizers"
+
+    private = private
+    callback_list = keras.callbacks.CallbackList
+    backend = Base.backend
+
+    @staticmethod
+    def new_variable(shape: tuple[int, ...], dtype: str) -> Any:
+        return keras.Variable("zeros", shape=shape, dtype=dtype, trainable=False)

@@ -1,8 +1,11 @@
 """The callbacks for Keras 2."""
 
+from typing import Any
+
+import tensorflow as tf
 import tf_keras
 
-from ..callbacks import checkpoint, snapshots, swa, swap_averages
+from ..callbacks import checkpoint, latest, snapshots, swa, swap_averages
 from . import batch_norm, private
 from .base import Base
 
@@ -18,6 +21,8 @@ class SwapAverages(swap_averages.SwapAverages, tf_keras.callbacks.Callback):
 class AverageModelCheckpoint(checkpoint.AverageModelCheckpoint, tf_keras.callbacks.ModelCheckpoint):
     __doc__ = checkpoint.AverageModelCheckpoint.__doc__
     __module__ = "kerasoptimizers.tf_keras"
+
+    callback_list = tf_keras.callbacks.CallbackList
 
 
 class SWACallback(swa.SWACallback, tf_keras.callbacks.Callback):
@@ -36,3 +41,16 @@ class AverageSnapshots(snapshots.AverageSnapshots, tf_keras.callbacks.Callback):
     __module__ = "kerasoptimizers.tf_keras"
 
     private = private
+
+
+class LatestAverage(latest.LatestAverage, tf_keras.callbacks.Callback):
+    __doc__ = latest.LatestAverage.__doc__
+    __module__ = "kerasoptimizers.tf_keras"
+
+    private = private
+    callback_list = tf_keras.callbacks.CallbackList
+    backend = Base.backend
+
+    @staticmethod
+    def new_variable(shape: tuple[int, ...], dtype: str) -> Any:
+        return tf.Variable(tf.zeros(shape, dtype), trainable=False)
