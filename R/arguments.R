@@ -102,6 +102,32 @@ not_negative <- function(x, word = NULL, name = rlang::caller_arg(x),
   number(x, or_word(word, "a number >= 0"), function(x) x >= 0, name, call)
 }
 
+# Widths of power averages; 0.2887 is 1 / sqrt(12).
+width <- function(x, name = rlang::caller_arg(x), call = rlang::caller_env()) {
+  number(x, "a number > 0 and at most 0.2887 (1 / sqrt(12))", function(x) x > 0 && x <= 0.2887, name, call)
+}
+
+widths <- function(x, name = rlang::caller_arg(x), call = rlang::caller_env()) {
+  x <- numbers(x, width, name, call)
+  if (anyDuplicated(x) > 0) {
+    abort_argument(sprintf("`%s` must hold at least one width, and each only once, not c(%s).", name,
+                           toString(format_each(x))), call)
+  }
+  x
+}
+
+between <- function(x, name = rlang::caller_arg(x), call = rlang::caller_env()) {
+  number(x, "a number > 0 and < 1", function(x) x > 0 && x < 1, name, call)
+}
+
+# A vector of numbers, each of which a function checks.
+numbers <- function(x, check, name, call) {
+  if (missing(x) || !is.numeric(x) || is.object(x) || length(x) == 0) return(check(x, name = name, call = call))
+  vapply(as.vector(x), function(one) check(one, name = name, call = call), 0)
+}
+
+format_each <- function(x) vapply(x, format, "", digits = 6)
+
 # One of the checks, unless the argument is NULL.
 optional <- function(check, x, ..., name = rlang::caller_arg(x), call = rlang::caller_env()) {
   if (!is.null(x)) check(x, ..., name = name, call = call)

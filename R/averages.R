@@ -45,8 +45,9 @@ say_old_settings <- function(lr, decay, instead_of_lr) {
 #'
 #' It overwrites the weights. The averages stay, and further training adds to them; to
 #' start new averages, compile with a new optimizer. If you only want to look at the
-#' averages and then train on, use [swap_weights()], which can be undone. In a model with
-#' batch normalization the statistics no longer fit: call [update_batch_norm()] next.
+#' averages and then train on, use [with_averages()] or [swap_weights()]. In a model with
+#' batch normalization the statistics no longer fit: give `data` to recompute them, or call
+#' [update_batch_norm()] next.
 #'
 #' @param object A Keras model compiled with one of this package's averaging optimizers,
 #'   or such an optimizer.
@@ -54,11 +55,15 @@ say_old_settings <- function(lr, decay, instead_of_lr) {
 #'   the default, `NULL`, means all its variables that have an average (see
 #'   [optimizer_ema()] for averages of non-trainable variables). For an optimizer there
 #'   is no default.
+#' @param data Inputs to recompute the batch-norm statistics of a model with, as for [update_batch_norm()], but
+#'   not a generator. `NULL`, the default, leaves them. It can't be given together with `variables`.
+#' @param batch_size Number of examples in a batch of `data`: a whole number, 1 or more.
 #' @returns `object`, invisibly. It is changed in place.
 #' @section Errors:
 #' The function stops and changes nothing if there is no average yet (no training, or no
 #' snapshot so far), if the model is not compiled with an averaging optimizer, if weights
-#' and averages are swapped, or if no variable in `variables` has an average. With Keras 3 it also
+#' and averages are swapped, if the pass over `data` fails, or if no variable in `variables` has an average. With
+#' Keras 3 it also
 #' stops if only one trainable variable among them has none. Keras 2 calls the
 #' variables of a frozen layer trainable, so there these are left alone.
 #' @references Izmailov et al. (2018), *Averaging Weights Leads to Wider Optima and
@@ -76,12 +81,71 @@ say_old_settings <- function(lr, decay, instead_of_lr) {
 #'
 #' assign_average_vars(model)
 #' model$evaluate(x, y, verbose = 0L)
-assign_average_vars <- function(object, variables = NULL) {
+assign_average_vars <- function(object, variables = NULL, data = NULL, batch_size = 32) {
+  call <- rlang::current_env()
   optimizer <- find_averaging_optimizer(object)
+  data <- optional(examples, data, again = TRUE)
+  batch_size <- whole(batch_size, 1)
+  if (!is.null(data)) {
+    if (!is_model(object)) refuse("object", "a model if `data` is given", object, call)
+    if (!is.null(variables)) abort_argument("Only one of `variables` and `data` can be given, not both.", call)
+    assign <- import_ours("kerasoptimizers")$assign_average_vars
+    call_python(assign(object, data, batch_size), rename = c(model = "object"))
+    return(invisible(object))
+  }
   variables <- if (is.null(variables) && is_model(object)) object$variables else
     variable_list(variables)
   call_python(optimizer$assign_average_vars(variables), rename = c(var_list = "variables"))
   invisible(object)
+}
+
+#' Show the averages for a while
+#'
+#' Puts the averages into the model, runs an expression, and gives the model its weights back, bit for bit,
+#' also after an error or an interrupt. With `data` the batch-norm statistics are those of the averages
+#' meanwhile.
+#'
+#' Use it in the middle of training, to evaluate, predict or save with the averages. When training is done,
+#' [assign_average_vars()] puts them in for good. In the expression the model can't be trained.
+#'
+#' # With keras3 and keras
+#' ```r
+#' with_averages(model, evaluate(model, x_test, y_test))
+#' with_averages(model, save_model(model, "averages.keras"), data = x)
+#' ```
+#'
+#' @param object A Keras model compiled with one of this package's averaging optimizers.
+#' @param expr An expression: what to do with the averages.
+#' @param data Inputs to recompute batch-norm statistics with, as for [update_batch_norm()], but not a
+#'   generator; the old statistics come back, too. `NULL`, the default, leaves those of the weights.
+#' @param batch_size Number of examples in a batch of `data`: a whole number, 1 or more.
+#' @returns The value of `expr`.
+#' @section Errors:
+#' The function stops before it runs `expr` if there is no average yet, if the model is not compiled with an
+#' averaging optimizer, or if an argument is not as described.
+#' @references Izmailov et al. (2018), *Averaging Weights Leads to Wider Optima and
+#'   Better Generalization*, <https://arxiv.org/abs/1803.05407>.
+#' @family averages
+#' @export
+#' @examplesIf Sys.getenv("RETICULATE_PYTHON") != "" && reticulate::py_module_available("keras")
+#' keras <- reticulate::import("keras")
+#' model <- keras$Sequential(list(keras$layers$Dense(1L)))
+#' model$compile(optimizer_ema("sgd"), loss = "mse")
+#' x <- matrix(rnorm(200), ncol = 2)
+#' y <- x %*% c(1, -1)
+#' model$fit(x, y, epochs = 5L, verbose = 0L)
+#' with_averages(model, model$evaluate(x, y, verbose = 0L))
+with_averages <- function(object, expr, data = NULL, batch_size = 32) {
+  call <- rlang::current_env()
+  if (missing(object) || !is_model(object)) refuse("object", "a compiled Keras model", object, call)
+  data <- optional(examples, data, again = TRUE)
+  batch_size <- whole(batch_size, 1)
+  make_known()
+  show <- import_ours("kerasoptimizers")$averages
+  shown <- call_python(show(object, data, batch_size), call, rename = c(model = "object"))
+  on.exit(shown$`__exit__`())
+  call_python(shown$`__enter__`(), call, rename = c(model = "object"))
+  force(expr)
 }
 
 #' Exchange weights and averages

@@ -127,6 +127,11 @@ plot.kerasoptimizers.SwapAverages <- function(x, ...) {
 #' @exportS3Method
 plot.kerasoptimizers.AverageModelCheckpoint <- plot.kerasoptimizers.SwapAverages
 
+#' @exportS3Method
+plot.kerasoptimizers.AverageSnapshots <- function(x, ...) {
+  no_picture(x, "give the model and the folder to plot_posthoc()")
+}
+
 no_picture <- function(x, instead, call = rlang::caller_env()) {
   live(x, "object", call)
   abort_argument(sprintf("`x` must be something that plot() can show, not %s: %s.",

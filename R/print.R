@@ -82,6 +82,11 @@ print.kerasoptimizers.SwapAverages <- print.kerasoptimizers.SWACallback
 print.kerasoptimizers.AverageModelCheckpoint <- print.kerasoptimizers.SWACallback
 
 #' @rdname print.kerasoptimizers
+#' @method print kerasoptimizers.AverageSnapshots
+#' @export
+print.kerasoptimizers.AverageSnapshots <- print.kerasoptimizers.SWACallback
+
+#' @rdname print.kerasoptimizers
 #' @method print kerasoptimizers.SWALearningRate
 #' @export
 print.kerasoptimizers.SWALearningRate <- print.kerasoptimizers.SWACallback
@@ -115,6 +120,21 @@ summary.kerasoptimizers.SwapAverages <- function(object, ...) {
 summary.kerasoptimizers.AverageModelCheckpoint <- function(object, ...) {
   summarize(live(object, "callback"), c("update_weights", "filepath", "monitor", "save_best_only",
                                         "save_weights_only", "save_freq"))
+}
+
+#' @rdname print.kerasoptimizers
+#' @method summary kerasoptimizers.LatestAverage
+#' @export
+summary.kerasoptimizers.LatestAverage <- function(object, ...) {
+  settings <- c("k", "every", "start_epoch", "assign", "weights_too", "backup_dir")
+  summarize(live(object, "callback"), settings, snapshots = object$snapshots)
+}
+
+#' @rdname print.kerasoptimizers
+#' @method summary kerasoptimizers.AverageSnapshots
+#' @export
+summary.kerasoptimizers.AverageSnapshots <- function(object, ...) {
+  summarize(live(object, "callback"), c("directory", "every", "dtype"))
 }
 
 #' @rdname print.kerasoptimizers

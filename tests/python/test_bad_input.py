@@ -111,6 +111,11 @@ ARGUMENTS = {
         "start_step": whole(0),
         "dynamic_decay": FLAG,
     },
+    "PowerAverage": {
+        **WRAPPER,
+        "sigma_rel": ("must", [*NEVER_A_NUMBER, None, 0, -0.1, 0.289, [], [0.1, 0.1], [0.1, "x"], [0.1, None]]),
+        "shown_width": ("must be one of `sigma_rel`, 0.05, 0.1", [True, "0.1", 0.2, NAN, [], [0.1], 1j]),
+    },
     "PrimalAveraging": {**WRAPPER, "train_interpolation": FRACTION, "eval_interpolation": FRACTION},
     "ScheduleFree": {
         **WRAPPER,
@@ -224,6 +229,7 @@ class World:
             "Lookahead": self.train(kit.Lookahead(sgd(kit), 2)),
             "ExponentialMovingAverage": self.train(kit.ExponentialMovingAverage(sgd(kit))),
             "MovingAverage": self.train(kit.MovingAverage(sgd(kit))),
+            "PowerAverage": self.train(kit.PowerAverage(sgd(kit))),
             "PrimalAveraging": self.train(kit.PrimalAveraging(sgd(kit))),
             "ScheduleFree": self.train(kit.ScheduleFree(sgd(kit))),
             "LARS": self.train(kit.LARS(0.1)),

@@ -15,6 +15,15 @@ from kerasoptimizers import methods
 pytestmark = pytest.mark.once
 
 FILE = Path(kerasoptimizers.__file__)
+#: Functions that take a model of either Keras, or none.
+FOR_BOTH = {
+    "assign_average_vars",
+    "average_width",
+    "averages",
+    "averaging_optimizer",
+    "posthoc_average",
+    "posthoc_scores",
+}
 
 
 def test_type_checkers_see_every_public_name():
@@ -28,7 +37,7 @@ def test_type_checkers_see_every_public_name():
 
 def test_both_generations_have_every_public_name():
     tf_keras = pytest.importorskip("kerasoptimizers.tf_keras")
-    public = set(kerasoptimizers.__all__) - {"averaging_optimizer"}
+    public = set(kerasoptimizers.__all__) - FOR_BOTH
     assert set(kerasoptimizers.keras3.__all__) == set(tf_keras.__all__) == public
     for name in public:
         assert getattr(kerasoptimizers, name) is getattr(kerasoptimizers.keras3, name)

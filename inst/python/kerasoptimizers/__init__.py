@@ -7,7 +7,10 @@ imports the other.
 from typing import TYPE_CHECKING
 
 from . import methods
+from .finishing import assign_average_vars, averages
 from .optimizer import averaging_optimizer
+from .posthoc import posthoc_average, posthoc_scores
+from .widths import average_width
 
 if TYPE_CHECKING:
     # What __getattr__() finds, for type checkers and editors.
@@ -15,7 +18,9 @@ if TYPE_CHECKING:
         LARS,
         SWAG,
         AverageModelCheckpoint,
+        AverageSnapshots,
         GaussianNLL,
+        LatestAverage,
         SWACallback,
         SWALearningRate,
         SwapAverages,
@@ -26,13 +31,20 @@ if TYPE_CHECKING:
 
 __all__ = [
     "AverageModelCheckpoint",
+    "AverageSnapshots",
     "GaussianNLL",
     "LARS",
+    "LatestAverage",
     "SWACallback",
     "SWAG",
     "SWALearningRate",
     "SwapAverages",
+    "assign_average_vars",
+    "average_width",
+    "averages",
     "averaging_optimizer",
+    "posthoc_average",
+    "posthoc_scores",
     "predict_samples",
     "update_batch_norm",
 ]

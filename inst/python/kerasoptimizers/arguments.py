@@ -7,6 +7,7 @@ raises the same texts for the same mistakes.
 
 import math
 import numbers
+import os
 
 import numpy as np
 
@@ -158,6 +159,15 @@ def rate(value):
 def string(name, value):
     if not isinstance(value, str) or not value:
         refuse(name, "a string", value)
+    return value
+
+
+def path(name, value):
+    """A path, as a string."""
+    if isinstance(value, os.PathLike):
+        value = os.fspath(value)
+    if not isinstance(value, str) or not value:
+        refuse(name, "a path", value)
     return value
 
 

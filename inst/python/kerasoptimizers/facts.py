@@ -238,5 +238,5 @@ def posterior_facts(swag, scale):
         both = variance + low_rank
         found["low_rank"].append(float(low_rank.sum() / both.sum()) if both.sum() > 0 else None)
         quantiles = np.quantile(np.sqrt(scale * both), [0.05, 0.25, 0.5, 0.75, 0.95])
-        found["deviations"].append([float(q) for q in quantiles])
+        found["deviations"].append(quantiles.tolist())
     return found

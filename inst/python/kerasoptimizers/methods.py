@@ -12,6 +12,7 @@ import numpy as np
 from . import arguments, rules
 from .averages import Averages
 from .optimizer import AveragingOptimizer, has_schedule, innermost
+from .widths import gamma_of, widths
 
 _SETTINGS = """**settings: what every averaging optimizer takes. `clipnorm`: float > 0, limit of each gradient's
                 norm; `clipvalue`: float > 0, limit of each gradient element's size; `global_clipnorm`:
@@ -413,6 +414,76 @@ class MovingAverage(AveragingOptimizer):
         super().__init__(optimizer, rule, name, settings, given)
 
 
+class PowerAverage(AveragingOptimizer):
+    """Averages that widen as training goes on, and from which one of any width can be made afterwards.
+
+    After each update every average moves towards the weights: average += fraction * (weights - average). With t the
+    number of updates made, fraction = 1 - (1 - 1 / t) ** (gamma + 1): update t counts as t ** gamma. The width of
+    an average, `sigma_rel`, is the standard deviation of the updates in it as a part of all updates so far;
+    `average_width()` translates it. Widths: 0.05 is gamma 16.97, 0.10 is 6.94, 0.15 is 3.56, 0.20 is 1.83, 0.25 is
+    0.72, and 0.2887 is 0: the equal average of all updates.
+
+    Keep two averages, store them with the callback `AverageSnapshots`, and `posthoc_average()` gives the average
+    of any width after training. Batch-norm statistics don't fit an average: recompute them afterwards.
+
+    Args:
+        optimizer: Keras optimizer that takes the steps, or the name of one.
+        sigma_rel: float > 0 and at most 0.2887 (1 / sqrt(12)), or a list of different ones: the widths. Each takes
+            the memory of one copy of the weights.
+        name: str.
+        shown_width: float, one of `sigma_rel`, or None for the first: the average that `assign_average_vars()`,
+            `swap_weights()`, `SwapAverages` and `AverageModelCheckpoint` take. You can also set it as an attribute
+            at any time, but while averages are swapped in.
+        {settings}
+
+    Slots: `average` for the first width, `average_2` for the second and so on, of each variable's shape, float32 or
+    wider. `get_slot()` gives them all.
+
+    References:
+        Karras et al. 2024, Analyzing and Improving the Training Dynamics of Diffusion Models, arXiv 2312.02696.
+    """
+
+    sigma_rel = Argument()
+
+    def __init__(
+        self,
+        optimizer: Any,
+        sigma_rel: Any = (0.05, 0.10),
+        name: str = "PowerAverage",
+        shown_width: float | None = None,
+        **settings: Any,
+    ):
+        sigma_rel = widths("sigma_rel", sigma_rel)
+        rule = rules.PowerAverage(tuple(map(gamma_of, sigma_rel)), _number_of(shown_width, sigma_rel))
+        given = {"sigma_rel": sigma_rel, "shown_width": sigma_rel[rule.shown]}
+        super().__init__(optimizer, rule, name, settings, given)
+
+    @property
+    def shown_width(self) -> float:
+        """The width of the average that the model is shown."""
+        return self.given["shown_width"]
+
+    @shown_width.setter
+    def shown_width(self, sigma_rel: float) -> None:
+        number = _number_of(sigma_rel, self.sigma_rel)
+        if self.averages.shown:
+            raise ValueError(
+                "`shown_width` can't be set while the averages are swapped into the model: call swap_weights() first."
+            )
+        self.averages.rule = rules.PowerAverage(tuple(map(gamma_of, self.sigma_rel)), number)
+        self.given["shown_width"] = self.sigma_rel[number]
+
+
+def _number_of(shown_width, sigma_rel):
+    """The position of a width among those that are tracked."""
+    if shown_width is None:
+        return 0
+    words = ", ".join(f"{width:g}" for width in sigma_rel)
+    return sigma_rel.index(
+        arguments.real("shown_width", shown_width, f"one of `sigma_rel`, {words}", sigma_rel.__contains__)
+    )
+
+
 class PrimalAveraging(AveragingOptimizer):
     """Primal averaging: gradients between the fast weights and their exponential average.
 
@@ -558,7 +629,15 @@ def _warn_of_momentum(inner):
             )
 
 
-__all__ = ["ExponentialMovingAverage", "Lookahead", "MovingAverage", "PrimalAveraging", "SWA", "ScheduleFree"]
+__all__ = [
+    "ExponentialMovingAverage",
+    "Lookahead",
+    "MovingAverage",
+    "PowerAverage",
+    "PrimalAveraging",
+    "SWA",
+    "ScheduleFree",
+]
 
 METHODS: tuple[type[AveragingOptimizer], ...] = tuple(globals()[name] for name in __all__)
 

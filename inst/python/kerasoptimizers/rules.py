@@ -110,7 +110,10 @@ class Rule:
         return update + max(self.first - update, (self.first - update) % self.period)
 
     def fraction(self, step: Step) -> Any:
-        """The fraction, from 0 to 1, by which the average moves. A constant is a Python float."""
+        """The fraction, from 0 to 1, by which the average moves. A constant is a Python float.
+
+        A tuple has a fraction for each of the first slots, if they are all averages.
+        """
         raise NotImplementedError
 
     def next_scalars(self, step: Step) -> dict[str, Any]:
@@ -139,7 +142,8 @@ class Rule:
             fraction: what `fraction()` returned.
             xp: as in `Step`.
         """
-        return {self.slot: lerp(slots[self.slot], weights, fraction, xp, self.reaches)}
+        parts = fraction if isinstance(fraction, tuple) else (fraction,)
+        return {name: lerp(slots[name], weights, part, xp, self.reaches) for name, part in zip(self.slots, parts)}
 
 
 def lerp(start: Any, end: Any, fraction: Any, xp: Any, reaches: bool = False) -> Any:
@@ -298,11 +302,17 @@ def compounded(fraction: Any, updates: int, xp: Any) -> Any:
 class PowerAverage(Rule):
     """Averages in which the weights of update t count as t^gamma: Karras et al. 2024, arXiv 2312.02696.
 
-    There is one slot for each gamma; a gamma of 0 is the equal average of all updates.
+    There is one slot for each gamma; a gamma of 0 is the equal average of all updates. The average that the model is
+    shown is number `shown` of them.
     """
 
     gammas: tuple[float, ...]
+    shown: int = 0
     reaches = True
+
+    @property
+    def slot(self):
+        return list(self.slots)[self.shown]
 
     @property
     def slots(self):
@@ -315,9 +325,6 @@ class PowerAverage(Rule):
         return tuple(
             1.0 / t if gamma == 0 else -step.xp.expm1((gamma + 1.0) * step.xp.log1p(-1.0 / t)) for gamma in self.gammas
         )
-
-    def move(self, weights, slots, fraction, xp):
-        return {name: lerp(slots[name], weights, part, xp, reaches=True) for name, part in zip(self.slots, fraction)}
 
 
 @dataclass(frozen=True)

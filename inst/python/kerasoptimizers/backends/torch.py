@@ -89,8 +89,9 @@ class Torch(Plain):
         plain = type(rule).move is Rule.move
         alike = all(v.dtype == a.dtype for v, a in zip(variables, slots[rule.slot]))
         free = all(variable.constraint is None for variable in averages.variables)
-        if isinstance(go, bool) and isinstance(fraction, float) and alike and free and plain:
-            self._move_together(rule, step, variables, slots, fraction, counted, go)
+        parts = fraction if isinstance(fraction, tuple) else (fraction,)
+        if isinstance(go, bool) and all(isinstance(part, float) for part in parts) and alike and free and plain:
+            self._move_together(rule, step, variables, slots, parts, counted, go)
         else:
             self._move_each(averages, step, variables, slots, fraction, counted, go)
         if go is not False:
@@ -101,19 +102,19 @@ class Torch(Plain):
                     self.noted(scalar, int(value))
 
     @staticmethod
-    def _move_together(rule, step, variables, slots, fraction, counted, go):
-        """The one sentence, in a call or two for all weights."""
+    def _move_together(rule, step, variables, slots, fractions, counted, go):
+        """The one sentence, in a call or two for all weights and each average."""
         averages = slots[rule.slot]
         if "fast" in slots and counted is not False:
             torch._foreach_copy_(slots["fast"], variables)
-        if go:
+        for moves, fraction in zip(slots.values(), fractions if go else ()):
             # Beyond one half, lerp() computes another, less exact formula.
             if fraction <= 0.5:
-                torch._foreach_lerp_(averages, variables, fraction)
+                torch._foreach_lerp_(moves, variables, fraction)
             elif fraction == 1.0:
-                torch._foreach_copy_(averages, variables)
+                torch._foreach_copy_(moves, variables)
             else:
-                torch._foreach_add_(averages, torch._foreach_sub(variables, averages), alpha=fraction)
+                torch._foreach_add_(moves, torch._foreach_sub(variables, moves), alpha=fraction)
         if "fast" in slots:
             if counted is False:
                 torch._foreach_copy_(variables, slots["fast"])

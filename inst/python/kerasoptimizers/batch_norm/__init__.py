@@ -8,7 +8,7 @@ the batches. The momentum of the layers plays no part, and nothing in the model 
 its steps. `update.py` is `update_batch_norm()`.
 """
 
-from .data import batches
+from .data import batches, require_data
 from .update import updater
 
-__all__ = ["batches", "updater"]
+__all__ = ["batches", "require_data", "updater"]

@@ -9,8 +9,8 @@ from collections.abc import Iterator
 from typing import Any
 
 from .. import arguments
-from ..optimizer import averaging_optimizer
 from ..values import Held, Replaced
+from .watch import averages_beside
 
 
 class AverageModelCheckpoint:
@@ -44,6 +44,8 @@ class AverageModelCheckpoint:
     __module__ = "kerasoptimizers"
 
     model: Any
+    #: Its Keras's class of callback lists.
+    callback_list: type
 
     def __init__(
         self,
@@ -78,11 +80,11 @@ class AverageModelCheckpoint:
         self._warned = False
 
     def set_model(self, model: Any) -> None:
-        averaging_optimizer(model)
+        averages_beside(self.callback_list, model)
         super().set_model(model)  # type: ignore[misc]
 
     def _save_model(self, *args, **kwargs):
-        averages = averaging_optimizer(self.model).averages
+        averages = averages_beside(self.callback_list, self.model)
         if not averages.has_average:
             if not self._warned:
                 warnings.warn("AverageModelCheckpoint saves nothing yet: there is no average.", stacklevel=2)

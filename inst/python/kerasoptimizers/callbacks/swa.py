@@ -115,10 +115,7 @@ class SWACallback(ByEpochs):
             lambda name, value: arguments.whole(name, value, 1), "batch_size", batch_size
         )
         self.verbose = arguments.switch("verbose", verbose)
-        if hasattr(data, "__next__"):
-            arguments.refuse("data", "data that can be drawn more than once", data)
-        if data is not None:
-            batch_norm.batches(data, self.batch_size or 32, None, name="data")
+        batch_norm.require_data(data, self.batch_size or 32)
         self.data = data
         self._set_backup(backup_dir)
         self.swa_weights: Any = None
@@ -186,11 +183,8 @@ class SWACallback(ByEpochs):
         if self._finished is not None:
             return
         weights = self._values(model)
-        if not self.snapshots:
-            self.swa_weights = [w.astype(np.result_type(w.dtype, "float32")) for w in weights]
-        else:
-            for average, w in zip(self.swa_weights, weights):
-                average += (w.astype(average.dtype) - average) / (self.snapshots + 1)
+        before = self.swa_weights if self.snapshots else [None] * len(weights)
+        self.swa_weights = [mean_with(mean, w, self.snapshots) for mean, w in zip(before, weights)]
         self.snapshots += 1
 
     def entries(self) -> dict[str, Any]:
@@ -293,6 +287,14 @@ def _fit(averages, model):
     """Whether averages have the shapes of the model's weights."""
     shapes = [tuple(variable.shape) for variable in floating_weights(model)]
     return [np.shape(average) for average in averages] == shapes
+
+
+def mean_with(mean: Any, array: Any, count: int) -> Any:
+    """The mean of `count` arrays, changed into that of one more; None for the mean of none."""
+    if mean is None:
+        return array.astype(np.result_type(array.dtype, "float32"))
+    mean += (array.astype(mean.dtype) - mean) / (count + 1)
+    return mean
 
 
 def floating_weights(model: Any) -> list[Any]:

@@ -5,9 +5,9 @@ import weakref
 from typing import Any
 
 from .. import arguments
-from ..optimizer import averaging_optimizer
+from ..averages import Averages
 from ..values import Replaced
-from .watch import Watching, undone
+from .watch import Watching, averages_beside, undone
 
 
 class SwapAverages(Watching):
@@ -41,9 +41,10 @@ class SwapAverages(Watching):
         super().__init__()
         # What stands around functions during fit(), and during one evaluate() or predict().
         self._fit, self._call = Replaced(), Replaced()
+        self._shown: Averages | None = None
 
     def set_model(self, model: Any) -> None:
-        averaging_optimizer(model)
+        averages_beside(self.callback_list, model)
         super().set_model(model)  # type: ignore[misc]
 
     def on_train_begin(self, logs: Any = None) -> None:
@@ -73,15 +74,18 @@ class SwapAverages(Watching):
 
     def _begin(self, kind):
         model = self.model
-        averages = averaging_optimizer(model).averages
+        # To be let go also where no list of callbacks is running.
+        averages = self._shown = averages_beside(self.callback_list, model)
         hooks = [f"on_{kind}_{moment}" for moment in ("begin", "batch_begin", "batch_end", "end")]
         with undone(self._end):
             self.watch(self._call, [f"{kind}_function"], self._end, hooks)
             then = functools.partial(self.private.forget_values, weakref.ref(model))
-            averages.hold(self, model.non_trainable_variables, then)
+            others = [v for v in model.non_trainable_variables if averages.position(v) is None]
+            averages.hold(self, others, then)
 
     def _end(self):
-        averaging_optimizer(self.model).averages.let_go(self)
+        if self._shown is not None:
+            self._shown.let_go(self)
         self._call.undo()
 
     def _end_fit(self):
@@ -99,7 +103,7 @@ def _evaluating_twice(callback):
             if this is None or not kwargs.get("_use_cached_eval_dataset"):
                 return averages
             weights = averages
-            if averaging_optimizer(this.model).has_average:
+            if this._shown is not None and this._shown.has_average:
                 this._shows = False
                 try:
                     weights = evaluate(*args, **kwargs)

@@ -7,6 +7,8 @@ from collections.abc import Callable, Iterable
 from types import FrameType
 from typing import Any
 
+from ..averages import Averages
+from ..optimizer import averaging_optimizer
 from ..values import Replaced, surely
 
 #: Functions in which StopIteration says that the data have ended: nothing failed.
@@ -82,6 +84,20 @@ class Watching:
         if running is not None:
             replaced.put(running, hook, around)
         return running is not None
+
+
+def averages_beside(callback_list: type, model: Any) -> Averages:
+    """The averages that callbacks show and save: those of a callback in the list that is running, or the optimizer's.
+
+    Args:
+        callback_list: Keras's class of callback lists.
+        model: the callback's model.
+    """
+    running = _caller(callback_list)
+    for callback in getattr(running, "callbacks", ()):
+        if isinstance(own := getattr(callback, "averages", None), Averages):
+            return own
+    return averaging_optimizer(model).averages
 
 
 def _put_back(callback, name, args, put_back):

@@ -1,9 +1,11 @@
 """The callbacks for Keras 3."""
 
+from typing import Any
+
 import keras
 
 from .. import sampling
-from ..callbacks import checkpoint, swa, swag, swap_averages
+from ..callbacks import checkpoint, latest, snapshots, swa, swag, swap_averages
 from . import batch_norm, private
 from .base import Base
 
@@ -19,6 +21,8 @@ class SwapAverages(swap_averages.SwapAverages, keras.callbacks.Callback):
 class AverageModelCheckpoint(checkpoint.AverageModelCheckpoint, keras.callbacks.ModelCheckpoint):
     __doc__ = checkpoint.AverageModelCheckpoint.__doc__
     __module__ = "kerasoptimizers"
+
+    callback_list = keras.callbacks.CallbackList
 
 
 class SWACallback(swa.SWACallback, keras.callbacks.Callback):
@@ -46,3 +50,23 @@ class SWAG(swag.SWAG, keras.callbacks.Callback):
 
 
 predict_samples = sampling.predictor(SWAG)
+
+
+class AverageSnapshots(snapshots.AverageSnapshots, keras.callbacks.Callback):
+    __doc__ = snapshots.AverageSnapshots.__doc__
+    __module__ = "kerasoptimizers"
+
+    private = private
+
+
+class LatestAverage(latest.LatestAverage, keras.callbacks.Callback):
+    __doc__ = latest.LatestAverage.__doc__
+    __module__ = "kerasoptimizers"
+
+    private = private
+    callback_list = keras.callbacks.CallbackList
+    backend = Base.backend
+
+    @staticmethod
+    def new_variable(shape: tuple[int, ...], dtype: str) -> Any:
+        return keras.Variable("zeros", shape=shape, dtype=dtype, trainable=False)

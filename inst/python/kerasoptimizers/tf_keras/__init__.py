@@ -4,7 +4,15 @@ import tf_keras
 
 from .. import methods
 from .batch_norm import update_batch_norm
-from .callbacks import SWAG, AverageModelCheckpoint, SWACallback, SwapAverages, predict_samples
+from .callbacks import (
+    SWAG,
+    AverageModelCheckpoint,
+    AverageSnapshots,
+    LatestAverage,
+    SWACallback,
+    SwapAverages,
+    predict_samples,
+)
 from .lars import LARS
 from .losses import GaussianNLL
 from .optimizer import AveragingOptimizer
@@ -27,8 +35,10 @@ def register() -> None:
 
 __all__ = [
     "AverageModelCheckpoint",
+    "AverageSnapshots",
     "GaussianNLL",
     "LARS",
+    "LatestAverage",
     "SWACallback",
     "SWAG",
     "SWALearningRate",

@@ -1,9 +1,12 @@
 """The callbacks for Keras 2."""
 
+from typing import Any
+
+import tensorflow as tf
 import tf_keras
 
 from .. import sampling
-from ..callbacks import checkpoint, swa, swag, swap_averages
+from ..callbacks import checkpoint, latest, snapshots, swa, swag, swap_averages
 from . import batch_norm, private
 from .base import Base
 
@@ -19,6 +22,8 @@ class SwapAverages(swap_averages.SwapAverages, tf_keras.callbacks.Callback):
 class AverageModelCheckpoint(checkpoint.AverageModelCheckpoint, tf_keras.callbacks.ModelCheckpoint):
     __doc__ = checkpoint.AverageModelCheckpoint.__doc__
     __module__ = "kerasoptimizers.tf_keras"
+
+    callback_list = tf_keras.callbacks.CallbackList
 
 
 class SWACallback(swa.SWACallback, tf_keras.callbacks.Callback):
@@ -46,3 +51,23 @@ class SWAG(swag.SWAG, tf_keras.callbacks.Callback):
 
 
 predict_samples = sampling.predictor(SWAG)
+
+
+class AverageSnapshots(snapshots.AverageSnapshots, tf_keras.callbacks.Callback):
+    __doc__ = snapshots.AverageSnapshots.__doc__
+    __module__ = "kerasoptimizers.tf_keras"
+
+    private = private
+
+
+class LatestAverage(latest.LatestAverage, tf_keras.callbacks.Callback):
+    __doc__ = latest.LatestAverage.__doc__
+    __module__ = "kerasoptimizers.tf_keras"
+
+    private = private
+    callback_list = tf_keras.callbacks.CallbackList
+    backend = Base.backend
+
+    @staticmethod
+    def new_variable(shape: tuple[int, ...], dtype: str) -> Any:
+        return tf.Variable(tf.zeros(shape, dtype), trainable=False)
