@@ -201,8 +201,8 @@ class Averages:
             self._warned_of_blend = True
             warnings.warn(
                 f"{self._owner.name}: the model now holds the weights to train on, not their average. Call "
-                "assign_average_vars() when training is done; the callback SwapAverages evaluates and predicts "
-                "with the average meanwhile.",
+                "assign_average_vars() when training is done; the callback SwapAverages (R's callback_swap_averages()) "
+                "evaluates and predicts with the average meanwhile.",
                 stacklevel=4,
             )
 
