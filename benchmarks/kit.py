@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 BACKENDS = ("tensorflow", "jax", "torch", "keras2", "tfa")
-METHODS = ("swa", "lookahead", "ema", "moving_average")
+METHODS = ("swa", "lookahead", "ema", "moving_average", "schedule_free")
 BATCH = 32
 #: Updates in a block: a whole number of periods of SWA (10) and Lookahead (6).
 BLOCK = 30
@@ -66,6 +66,9 @@ class Kit:
             return source.Lookahead(self.sgd(), sync_period=6, slow_step_size=0.5)
         if method == "ema":
             return source.ExponentialMovingAverage(self.sgd())
+        if method == "schedule_free":
+            # It has a momentum of its own.
+            return source.ScheduleFree(self.plain.SGD(0.01))
         return source.MovingAverage(self.sgd())
 
     def trainer(self, task, method, optimizer=None):
@@ -75,6 +78,16 @@ class Kit:
         model.compile(optimizer or self.optimizer(method), loss=loss)
         kinds = {"jax": JaxTrainer, "torch": TorchTrainer}
         return kinds.get(self.backend, TensorFlowTrainer)(model, x, y, method)
+
+    def adamw_and_schedule_free(self):
+        """AdamW, Schedule-Free around Adam, and Keras's own Schedule-Free if it has one: name -> function."""
+        optimizers = {
+            "plain": lambda: self.plain.AdamW(0.001),
+            "schedule_free": lambda: self.ours.ScheduleFree(self.plain.Adam(0.001, beta_1=0.0)),
+        }
+        if hasattr(self.plain, "ScheduleFreeAdamW"):
+            optimizers["keras_schedule_free_adamw"] = lambda: self.plain.ScheduleFreeAdamW(0.001)
+        return optimizers
 
     def forward_loop(self, model):
         """A function that runs the model forward in training mode over an array, by batches."""
@@ -229,6 +242,35 @@ class TorchTrainer:
                 averaged.update_parameters(self._weights)
         self._steps += steps
         float(logs["loss"])
+
+
+class TorchLoop:
+    """Steps of a network without Keras, as one writes them for PyTorch; otherwise like the trainers.
+
+    Args:
+        make: function that makes an optimizer from parameters.
+    """
+
+    def __init__(self, make, width=512, layers=8):
+        import torch
+
+        hidden = [layer for _ in range(layers) for layer in (torch.nn.Linear(width, width), torch.nn.ReLU())]
+        self.model = torch.nn.Sequential(*hidden, torch.nn.Linear(width, 10))
+        self.optimizer = make(self.model.parameters())
+        if hasattr(self.optimizer, "train"):
+            self.optimizer.train()
+        x, y = _data((width,))
+        self._x, self._y = torch.from_numpy(x), torch.from_numpy(y).long()
+
+    def run(self, steps):
+        import torch
+
+        for _ in range(steps):
+            self.optimizer.zero_grad()
+            loss = torch.nn.functional.cross_entropy(self.model(self._x), self._y)
+            loss.backward()
+            self.optimizer.step()
+        float(loss)
 
 
 # The models: (model, one batch of inputs, its labels).

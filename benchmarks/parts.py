@@ -20,6 +20,7 @@ from kit import (
     BLOCK,
     TASKS,
     Kit,
+    TorchLoop,
     cnn,
     interleave,
     mlp,
@@ -71,6 +72,36 @@ def lars(kit, options):
         optimizers["lamb"] = lambda: kit.plain.Lamb(0.001)
     tasks = options.tasks or ("mlp", "transformer")
     return [row for task in tasks for row in steps(kit, options, task, optimizers)]
+
+
+def schedule_free(kit, options):
+    """Schedule-Free around Adam beside AdamW; on PyTorch also that of its authors beside PyTorch's own optimizers.
+
+    (Around SGD it is in `step`.)
+    """
+    found = steps(kit, options, "mlp", kit.adamw_and_schedule_free(), "mlp, AdamW")
+    if kit.backend != "torch":
+        return found
+    try:
+        import schedulefree
+    except ImportError:
+        print("The package schedulefree is not installed: left out.", file=sys.stderr)
+        return found
+    from torch import optim
+
+    pairs = {
+        "SGD": (partial(optim.SGD, lr=0.01, momentum=0.9), partial(schedulefree.SGDScheduleFree, lr=0.01)),
+        "AdamW": (partial(optim.AdamW, lr=0.001), partial(schedulefree.AdamWScheduleFree, lr=0.001)),
+    }
+    for name, (plain, theirs) in pairs.items():
+        makers = {"plain": plain, "schedulefree_package": theirs}
+        runs = {
+            method: [partial(TorchLoop(make).run, BLOCK) for _ in range(options.models)]
+            for method, make in makers.items()
+        }
+        results = in_turns(runs, options, "plain")
+        found += rows(results, 1 / BLOCK, task=f"mlp without Keras, {name}", measure="step")
+    return found
 
 
 def batch_norm(kit, options):
@@ -231,6 +262,7 @@ PARTS = {
     "memory": memory,
     "memory_of": memory_of,
     "lars": lars,
+    "schedule_free": schedule_free,
     "batch_norm": batch_norm,
     "callback": callback,
     "from_r": from_r,

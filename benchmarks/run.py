@@ -20,6 +20,7 @@ PARTS = {
     "growth": OURS,
     "memory": OURS,
     "lars": OURS,
+    "schedule_free": OURS,
     "batch_norm": OURS,
     "callback": OURS,
     "from_r": ("tensorflow",),

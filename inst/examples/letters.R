@@ -1,5 +1,5 @@
-# Weight averaging on real letters: one network, trained three times from the same start on the
-# same data in the same order, by plain SGD, by SWA on SGD and by Lookahead on SGD.
+# Weight averaging on real letters: one network, trained five times from the same start on the
+# same data in the same order, by plain SGD, by SWA, EMA and Lookahead on it, and Schedule-Free.
 #
 #   Rscript letters.R [folder of the picture] [epochs] [seed]
 #
@@ -45,7 +45,7 @@ if (requireNamespace("keras3", quietly = TRUE)) {
       keras3::layer_dense(128, activation = "relu") |>
       keras3::layer_dense(26, activation = "softmax")
   }
-  sgd <- function() keras3::optimizer_sgd(learning_rate = 0.1, momentum = 0.9)
+  sgd <- function(rate = 0.1, momentum = 0.9) keras3::optimizer_sgd(rate, momentum)
   compile <- function(model, optimizer) {
     keras3::compile(model, optimizer, loss, metrics = "accuracy")
   }
@@ -65,7 +65,7 @@ if (requireNamespace("keras3", quietly = TRUE)) {
       dense(26L, activation = "softmax")
     ))
   }
-  sgd <- function() keras$optimizers$SGD(learning_rate = 0.1, momentum = 0.9)
+  sgd <- function(rate = 0.1, momentum = 0.9) keras$optimizers$SGD(rate, momentum)
   compile <- function(model, optimizer) model$compile(optimizer, loss, metrics = list("accuracy"))
   fit <- function(model, x, y) model$fit(x, y, batch_size = batch_size, epochs = 1L, verbose = 0L)
   evaluate <- function(model, x, y) {
@@ -84,8 +84,19 @@ methods <- list(
     optimizer = function() optimizer_swa(sgd(), start_averaging = half, average_period = 10)
   ),
   list(
+    name = "EMA on SGD", averages_from = 0,
+    optimizer = function() optimizer_ema(sgd(), average_decay = 0.999)
+  ),
+  list(
     name = "Lookahead on SGD", averages_from = 0,
     optimizer = function() optimizer_lookahead(sgd(), sync_period = 6, slow_step_size = 0.5)
+  ),
+  # Schedule-Free has a momentum of its own, and wants a much larger learning rate.
+  list(
+    name = "Schedule-Free", averages_from = 0,
+    optimizer = function() {
+      optimizer_schedule_free(sgd(3, 0), warmup_steps = updates_per_epoch)
+    }
   )
 )
 
@@ -148,8 +159,8 @@ open_picture <- function(path) {
 }
 
 draw <- function(results) {
-  colors <- c("#6b6b6b", "#d1495b", "#2e6f95")
-  marks <- c(21, 19, 17)
+  colors <- c("#6b6b6b", "#d1495b", "#2a9d6f", "#2e6f95", "#d98c21")
+  marks <- c(21, 19, 15, 17, 18)
   accuracy <- do.call(cbind, lapply(results, `[[`, "accuracy"))
   # The first epochs, far below, would squeeze what there is to see.
   bottom <- max(min(accuracy), max(accuracy) - 0.1)
@@ -157,7 +168,7 @@ draw <- function(results) {
   plot(
     NULL,
     xlim = c(1, epochs), ylim = c(bottom, max(accuracy) + 0.005), bty = "l", xaxt = "n",
-    xlab = "epoch", ylab = "", main = "Letters: the same training, with and without averaging"
+    xlab = "epoch", ylab = "", main = "Letters: one network, with and without averaging"
   )
   title(ylab = "test accuracy", line = 3.3)
   axis(1, at = unique(c(1, setdiff(round(pretty(c(1, epochs))), 0))))

@@ -118,7 +118,9 @@ def test_fit_says_once_that_the_model_holds_weights_to_train_on(generation, meth
     with pytest.warns(UserWarning, match=TO_TRAIN_ON) as said:
         fit(model)
     (line,) = [str(warning.message) for warning in said if TO_TRAIN_ON in str(warning.message)]
-    assert "\n" not in line and "assign_average_vars()" in line and "SwapAverages" in line
+    assert "\n" not in line and all(
+        name in line for name in ["assign_average_vars()", "SwapAverages", "R's callback_swap_averages()"]
+    )
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         fit(model)
@@ -279,3 +281,61 @@ def test_what_would_move_a_model_that_is_put_back_is_refused(generation, method,
             getattr(generation, outer)(given)
         assert "\n" not in str(error.value)
     generation.SWA(inner)
+
+
+# The inner optimizer's step.
+
+
+class Failing:
+    """Stops in the middle of the inner optimizer's step, if told to."""
+
+    fails = False
+
+    def update_step(self, *args, **kwargs):
+        found = super().update_step(*args, **kwargs)
+        if Failing.fails:
+            raise KeyboardInterrupt
+        return found
+
+
+@each_method
+def test_a_step_that_is_broken_off_leaves_model_and_fast_weights_apart(generation, method, monkeypatch):
+    # While it lasts they may be one.
+    kind = type("FailingSGD", (Failing, generation.keras.optimizers.SGD), {})
+    optimizer = getattr(generation, method)(kind(0.1))
+    variables = generation.variables([[1.0, 2.0], [3.0]])
+    ones = [np.ones(v.shape) for v in variables]
+    generation.apply(optimizer, ones, variables)
+    between = [np.array(v.numpy()) for v in variables]
+    monkeypatch.setattr(Failing, "fails", True)
+    with pytest.raises(KeyboardInterrupt):
+        generation.apply(optimizer, ones, variables)
+    monkeypatch.undo()
+    fast = [np.array(optimizer.get_slot(v, "fast").numpy()) for v in variables]
+    if optimizer.averages.in_fast:
+        assert_same([v.numpy() for v in variables], between)
+    for v in variables:
+        v.assign(np.full(v.shape, 7.0))
+    assert_same([optimizer.get_slot(v, "fast").numpy() for v in variables], fast)
+    generation.apply(optimizer, ones, variables)
+    for v, z in zip(variables, fast):
+        np.testing.assert_allclose(optimizer.get_slot(v, "fast").numpy(), z - 0.1, rtol=1e-6)
+
+
+@pytest.mark.skipif(keras.backend.backend() == "jax", reason="JAX copies nothing in a compiled step anyway.")
+def test_the_fast_weights_are_copied_only_where_they_must_be(generation):
+    def copies(constraint=None, **settings):
+        optimizer = generation.ScheduleFree(sgd(generation), **settings)
+        (variable,) = generation.variables([[1.0, 2.0]])
+        if generation.name == "keras3":
+            variable.constraint = constraint
+        else:
+            # TensorFlow takes one only when a variable is made.
+            variable = type(variable)(variable.numpy(), constraint=constraint)
+        generation.apply(optimizer, [np.ones(2)], [variable])
+        return not optimizer.averages.in_fast
+
+    assert not copies()
+    assert not copies(beta=0.0)
+    assert copies(weight_decay_at_y=0.1)
+    assert copies(constraint=generation.keras.constraints.NonNeg())

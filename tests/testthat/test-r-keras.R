@@ -126,8 +126,9 @@ expect_between <- function(output) {
                  "good", "trains on")) {
     expect_match(output, paste0(line, ": TRUE"), fixed = TRUE, all = FALSE)
   }
-  said <- grep("holds the weights to train on, not their average", output, fixed = TRUE)
+  said <- grep("holds the weights to train on, not their average", output, fixed = TRUE, value = TRUE)
   expect_gte(length(said), 1)
+  expect_match(said, "callback_swap_averages()", fixed = TRUE)
 }
 
 test_that("a keras3 script: Schedule-Free trains, validates on the average, is saved, loaded and trains on", {

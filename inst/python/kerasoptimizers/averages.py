@@ -1,7 +1,8 @@
 """The averages of one optimizer: its slots, and all that is done with them but the arithmetic."""
 
+import contextlib
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Protocol
 
 import numpy as np
@@ -9,7 +10,7 @@ import numpy as np
 from . import arguments
 from .backends import NARROW
 from .rules import Rule
-from .values import assign_all, surely
+from .values import StandIns, assign_all, surely
 
 
 class Owner(Protocol):
@@ -46,6 +47,8 @@ class Averages:
         slots: dict of lists of variables, in the order of `variables`.
         scalars: dict of variables.
         dtype: str, the type that the rule's scalars are computed in: "float32", or "float64" if an average is.
+        plain: bool, whether slots have their weights' types, and no weight has a constraint.
+        in_fast: bool, whether the inner optimizer has taken its step in the slots "fast" themselves, not in the model.
         to_start: list of (slot, weight): slots that must yet get a copy of their weight.
         refused: variable of three whole numbers: updates whose weights were not finite, and of the first of
             these the position of the weight and the number of the update.
@@ -57,6 +60,7 @@ class Averages:
         self._owner = owner
         self.variables: list[Any] = []
         self.slots: dict[str, list] = {name: [] for name in rule.slots}
+        self.plain, self.in_fast = True, False
         self.dtype = "float32"
         self.scalars: dict[str, Any] = {}
         self.refused: Any = None
@@ -91,6 +95,7 @@ class Averages:
         copies = self.backend.have_values(new)
         for variable in new:
             dtype = self.backend.dtype(variable)
+            self.plain = self.plain and dtype not in NARROW and getattr(variable, "constraint", None) is None
             dtype = "float32" if dtype in NARROW else dtype
             self.dtype = "float64" if dtype == "float64" else self.dtype
             for name, slot in self.rule.slots.items():
@@ -132,12 +137,22 @@ class Averages:
 
     # The update.
 
-    def before(self, rate: Any) -> None:
-        """What comes before the inner optimizer's step."""
+    @contextlib.contextmanager
+    def stepping(self, rate: Any) -> Iterator[None]:
+        """While it lasts, the inner optimizer takes its step: from the fast weights, if the rule has any."""
         if self.to_start and self.backend.start_late(self):
             self.to_start = []
-        if "fast" in self.slots and self.variables:
+        steps_from_fast = "fast" in self.slots and bool(self.variables)
+        # A rule may change the weights before, a narrow weight can't hold them, and a constraint would round them in a
+        # call that is no update.
+        shares = steps_from_fast and self.plain and self.rule.starts_from_fast
+        stand_ins = self.backend.stand_ins(self) if shares else []
+        self.in_fast = bool(stand_ins)
+        if steps_from_fast and not self.in_fast:
             self.backend.before(self, self._owner.count(), rate)
+        with StandIns(stand_ins) as standing, standing:
+            standing.put()
+            yield
 
     def move(self, update: Any, counted: Any, rate: Any) -> None:
         """Move the averages after an update, as the rule says; arguments as in the backends' `move()`."""
@@ -186,8 +201,8 @@ class Averages:
             self._warned_of_blend = True
             warnings.warn(
                 f"{self._owner.name}: the model now holds the weights to train on, not their average. Call "
-                "assign_average_vars() when training is done; the callback SwapAverages evaluates and predicts "
-                "with the average meanwhile.",
+                "assign_average_vars() when training is done; the callback SwapAverages (R's callback_swap_averages()) "
+                "evaluates and predicts with the average meanwhile.",
                 stacklevel=4,
             )
 

@@ -68,6 +68,27 @@ class Held(Undoing):
         self._values = None
 
 
+class StandIns(Undoing):
+    """Attributes that are something else until `undo()` or the end of a `with`, as for `Held`.
+
+    Args:
+        stand_ins: list of (object, name of its attribute, what it is from `put()` on).
+    """
+
+    def __init__(self, stand_ins: Iterable[tuple[Any, str, Any]]):
+        self._stand_ins = list(stand_ins)
+        self._own = [(target, name, getattr(target, name)) for target, name, _ in self._stand_ins]
+
+    def put(self) -> None:
+        for target, name, value in self._stand_ins:
+            setattr(target, name, value)
+
+    def undo(self) -> None:
+        """Give the objects their own back."""
+        for target, name, value in self._own:
+            setattr(target, name, value)
+
+
 def assign_all(pairs: Iterable[tuple[Any, Any]], backend: Any) -> None:
     """Set variables to values: all of them, or, where that fails, none.
 

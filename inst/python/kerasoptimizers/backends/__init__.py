@@ -45,6 +45,8 @@ def move(rule, weights, slots, fraction, constraint, xp) -> dict[str, Any]:
 def model_between(rule, slots):
     """Where the model stands between the fast weights and their average."""
     average = slots[rule.slot]
+    if "fast" in slots and rule.blend == 0:
+        return slots["fast"]
     return lerp(slots["fast"], average, float(rule.blend), None) if "fast" in slots else average
 
 

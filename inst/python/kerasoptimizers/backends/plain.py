@@ -13,7 +13,7 @@ class Plain:
     """How variables are read and written, and how a rule is run over all weights.
 
     The methods from `start_late()` on are given an `Averages` object. They read its `rule`, `variables`, `slots`,
-    `scalars`, `refused` and `check_finite`, and set the values of these variables only.
+    `scalars`, `refused`, `check_finite`, `plain` and `in_fast`, and set the values of these variables only.
     """
 
     #: What Keras calls it.
@@ -72,6 +72,16 @@ class Plain:
         """The update just made, with the scalars as they were before it."""
         scalars = {name: self.read(scalar) for name, scalar in averages.scalars.items()}
         return Step(update, scalars, rate, self.xp, averages.dtype)
+
+    def stand_ins(self, averages) -> list[tuple[Any, str, Any]]:
+        """What makes the model's variables the slots "fast" while the inner optimizer takes its step.
+
+        It saves a copy there and one back. The slots have the weights' types.
+
+        Returns:
+            A list as for `values.StandIns`; an empty one has `before()` copy instead.
+        """
+        return []
 
     def before(self, averages, update, rate) -> None:
         """Put into the model what the inner optimizer steps from; for rules with a slot "fast"."""

@@ -85,6 +85,15 @@ class TensorFlow:
         scalars = {name: self.read(scalar) for name, scalar in averages.scalars.items()}
         return Step(update, scalars, rate, self.xp, averages.dtype)
 
+    def stand_ins(self, averages):
+        # A mirrored variable has one handle per replica.
+        if tf.distribute.has_strategy():
+            return []
+        pairs = zip(map(self.native, averages.variables), map(self.native, averages.slots["fast"]))
+        found = [(variable, "_handle", vars(fast).get("_handle")) for variable, fast in pairs]
+        # Keras 2's mixed precision wraps variables: the handle is elsewhere then.
+        return found if all(name in vars(variable) and handle is not None for variable, name, handle in found) else []
+
     def before(self, averages, update, rate):
         def in_cross_replica_context(strategy, update, rate):
             step = self.step(averages, _first(strategy, update), _first(strategy, rate))
@@ -117,7 +126,7 @@ def _first(strategy, number):
 
 
 def _after_update(weights, averages, step, counted):
-    rule, xp = averages.rule, TensorFlow.xp
+    rule, xp, copied = averages.rule, TensorFlow.xp, not averages.in_fast
     due, fast = both(rule.due(step), counted), "fast" in averages.slots
 
     def run(go):
@@ -126,11 +135,11 @@ def _after_update(weights, averages, step, counted):
         def change(w, slots, dtype, constraint):
             own = tf.cast(w, slots[rule.slot].dtype)
             moved = {}
-            if fast:
+            if fast and copied:
                 own = moved["fast"] = fast_after(rule, own, dtype, slots, step, counted, xp)
             for name, value in move(rule, own, slots, fraction, constraint, xp).items():
                 moved[name] = chosen(go, value, slots[name], xp)
-            if not rule.blend:
+            if not rule.blend and copied:
                 return moved, None
             model = model_between(rule, {**slots, **moved})
             return moved, model if fast else chosen(back, model, tf.cast(w, model.dtype), xp)
@@ -170,6 +179,7 @@ class _Weights:
 
     def __init__(self, backend, averages):
         native = backend.native
+        self.in_fast = averages.in_fast
         self.slots = {name: [native(slot) for slot in own] for name, own in averages.slots.items()}
         self.variables = [native(variable) for variable in averages.variables]
         # Where weights are joined: a slot's rows stay in front.
@@ -196,13 +206,15 @@ class _Weights:
     def set(self, change):
         """Set slots and models to what `change(weights, slots, dtype, constraint)` makes of them.
 
-        It returns the values of slots by name, and the model's value or None.
+        Its weights are those that the inner optimizer has stepped to. It returns the values of slots by name, and the
+        model's value or None.
         """
 
         def set_one(i, variable, *own):
             slots = dict(zip(self.slots, own))
             values = {name: tf.convert_to_tensor(slot) for name, slot in slots.items()}
-            moved, model = change(variable, values, self.dtypes[i], self.constraints[i])
+            weights = values["fast"] if self.in_fast else variable
+            moved, model = change(weights, values, self.dtypes[i], self.constraints[i])
             for name, value in moved.items():
                 slots[name].assign(value)
             if model is not None:
@@ -232,7 +244,7 @@ class _Weights:
 
     def _set_group(self, group, change):
         slots = {name: _joined(group, own, self.axes[name]) for name, own in self.slots.items()}
-        weights = _joined(group, self.variables)
+        weights = slots["fast"] if self.in_fast else _joined(group, self.variables)
         moved, model = change(weights, slots, self.dtypes[group[0]], None)
         for name, value in moved.items():
             _assign_joined(group, self.slots[name], value, self.axes[name])
@@ -241,12 +253,13 @@ class _Weights:
 
     def are_finite(self):
         """Whether each weight is finite, in their order: a tensor of bools."""
-        joined = [_joined(group, self.variables) for group in self.groups]
+        weights = self.slots["fast"] if self.in_fast else self.variables
+        joined = [_joined(group, weights) for group in self.groups]
         order = np.argsort([i for group in self.groups for i in group] + self.alone)
 
         def by(test):
             found = [test(_wide(w), list(range(1, len(w.shape)))) for w in joined]
-            found += [[test(_wide(self.variables[i]), None)] for i in self.alone]
+            found += [[test(_wide(weights[i]), None)] for i in self.alone]
             return tf.gather(tf.concat(found, 0), order)
 
         # The sum tells, and is the cheapest to compute; but of large finite numbers it need not be finite.

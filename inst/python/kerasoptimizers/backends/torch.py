@@ -46,28 +46,29 @@ class Torch(Plain):
         }
         return Step(int(update), scalars, rate if rate is None else float(rate), host_numbers, averages.dtype)
 
+    def stand_ins(self, averages):
+        pairs = zip(averages.variables, averages.slots["fast"])
+        return [(variable, "_value", fast.value) for variable, fast in pairs]
+
     def before(self, averages, update, rate):
-        if not averages.rule.starts_from_fast:
-            with torch.no_grad():
-                return super().before(averages, update, rate)
         with torch.no_grad():
-            variables = [variable.value for variable in averages.variables]
-            torch._foreach_copy_(variables, [slot.value for slot in averages.slots["fast"]])
+            super().before(averages, update, rate)
 
     def move(self, averages, update, counted, rate):
         rule, step = averages.rule, self.step(averages, update, rate)
         due = bool(both(rule.due(step), counted))
         if not due and "fast" not in averages.slots:
             return False
+        variables = [variable.value for variable in averages.variables]
+        slots = {name: [slot.value for slot in own] for name, own in averages.slots.items()}
         with torch.no_grad():
-            go = due and self._finite(averages, step)
-            self._move(averages, step, counted, go)
+            go = due and self._finite(averages, step, slots["fast"] if averages.in_fast else variables)
+            self._move(averages, step, variables, slots, counted, go)
         # A device that decides by itself is not asked.
         return due and go is False
 
-    def _finite(self, averages, step):
+    def _finite(self, averages, step, weights):
         """Whether all weights are finite: a bool, or a tensor of one where the device must not be asked."""
-        weights = [variable.value for variable in averages.variables]
         host = is_host(averages.refused.value)
         if not averages.check_finite or host and _sums_are_finite(weights):
             return True
@@ -79,19 +80,15 @@ class Torch(Plain):
             averages.refused.assign(chosen(go, averages.refused.value, later, torch) if go is not False else later)
         return go
 
-    def _move(self, averages, step, counted, go):
+    def _move(self, averages, step, variables, slots, counted, go):
         rule = averages.rule
-        variables = [variable.value for variable in averages.variables]
-        slots = {name: [slot.value for slot in own] for name, own in averages.slots.items()}
         fraction = rule.fraction(step)
         if step.xp is host_numbers:
             fraction = tuple(map(float, fraction)) if isinstance(fraction, tuple) else float(fraction)
-        plain = type(rule).move is Rule.move
-        alike = all(v.dtype == a.dtype for v, a in zip(variables, slots[rule.slot]))
-        free = all(variable.constraint is None for variable in averages.variables)
+        plain = averages.plain and type(rule).move is Rule.move
         parts = fraction if isinstance(fraction, tuple) else (fraction,)
-        if isinstance(go, bool) and all(isinstance(part, float) for part in parts) and alike and free and plain:
-            self._move_together(rule, step, variables, slots, parts, counted, go)
+        if plain and isinstance(go, bool) and all(isinstance(part, float) for part in parts):
+            self._move_together(averages, step, variables, slots, parts, counted, go)
         else:
             self._move_each(averages, step, variables, slots, fraction, counted, go)
         if go is not False:
@@ -102,47 +99,62 @@ class Torch(Plain):
                     self.noted(scalar, int(value))
 
     @staticmethod
-    def _move_together(rule, step, variables, slots, fractions, counted, go):
+    def _move_together(owner, step, variables, slots, fractions, counted, go):
         """The one sentence, in a call or two for all weights and each average."""
-        averages = slots[rule.slot]
-        if "fast" in slots and counted is not False:
+        rule, in_fast = owner.rule, owner.in_fast
+        averages, blend = slots[rule.slot], float(rule.blend)
+        if in_fast and is_host(averages[0]):
+            # One weight after the other, while it is in the cache.
+            for model, fast, average in zip(variables, slots["fast"], averages):
+                if go:
+                    _move_towards([average], [fast], fractions[0])
+                torch.lerp(fast, average, blend, out=model)
+            return
+        weights = slots["fast"] if in_fast else variables
+        if "fast" in slots and not in_fast and counted is not False:
             torch._foreach_copy_(slots["fast"], variables)
         for moves, fraction in zip(slots.values(), fractions if go else ()):
-            # Beyond one half, lerp() computes another, less exact formula.
-            if fraction <= 0.5:
-                torch._foreach_lerp_(moves, variables, fraction)
-            elif fraction == 1.0:
-                torch._foreach_copy_(moves, variables)
-            else:
-                torch._foreach_add_(moves, torch._foreach_sub(variables, moves), alpha=fraction)
+            _move_towards(moves, weights, fraction)
         if "fast" in slots:
-            if counted is False:
+            if in_fast or counted is False:
                 torch._foreach_copy_(variables, slots["fast"])
-            torch._foreach_lerp_(variables, averages, float(rule.blend))
+            torch._foreach_lerp_(variables, averages, blend)
         elif go and rule.blend and rule.writes_back(step):
             torch._foreach_copy_(variables, averages)
 
     def _move_each(self, averages, step, variables, slots, fraction, counted, go):
         """Any rule, weights of any type, and a decision that only the device knows."""
-        rule = averages.rule
+        rule, in_fast = averages.rule, averages.in_fast
         back = both(go, rule.writes_back(step))
         for i, (variable, owner) in enumerate(zip(variables, averages.variables)):
             own = {name: slot[i] for name, slot in slots.items()}
             weights, new = variable.to(own[rule.slot].dtype), {}
-            if "fast" in own:
+            if in_fast:
+                weights = own["fast"]
+            elif "fast" in own:
                 dtype = self.dtype(owner)
                 new["fast"] = weights = fast_after(rule, weights, dtype, own, step, counted, self.xp)
             if go is not False:
                 for name, value in move(rule, weights, own, fraction, owner.constraint, self.xp).items():
                     new[name] = chosen(go, value, own[name], torch)
             model = None
-            if rule.blend:
+            if rule.blend or in_fast:
                 model = model_between(rule, {**own, **new}).to(variable.dtype)
                 model = model if "fast" in own else chosen(back, model, variable, torch)
             for name, value in new.items():
                 own[name].copy_(value)
             if model is not None:
                 variable.copy_(model)
+
+
+def _move_towards(averages, weights, fraction):
+    # Beyond one half, lerp() computes another, less exact formula.
+    if fraction <= 0.5:
+        torch._foreach_lerp_(averages, weights, fraction)
+    elif fraction == 1.0:
+        torch._foreach_copy_(averages, weights)
+    else:
+        torch._foreach_add_(averages, torch._foreach_sub(weights, averages), alpha=fraction)
 
 
 def _sums_are_finite(weights):

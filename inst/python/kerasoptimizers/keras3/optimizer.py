@@ -153,9 +153,9 @@ class AveragingOptimizer(optimizer.AveragingOptimizer, Base):
         variables = trainable_variables or private.trained_variables(self)
         before = self.count()
         with self.rate_of_update() as rate, gradients.naming_unknown(self, trainable_variables):
-            self.averages.before(rate)
             clipped = self.clip_over_replicas(lambda g: self.clip(g, variables), grads, variables)
-            self.optimizer.apply(clipped, trainable_variables)
+            with self.averages.stepping(rate):
+                self.optimizer.apply(clipped, trainable_variables)
         counted = None
         if _counts_every_call(self.optimizer):
             self.backend.noted(self.iterations, before + 1)

@@ -180,12 +180,13 @@ class AveragingOptimizer(optimizer.AveragingOptimizer, Base):
         before, scaling = self.count(), self.inner_loss_scale()
         scale = self.backend.read(scaling.loss_scale) if scaling is not None and scaling.dynamic else None
         with self.rate_of_update() as rate:
-            self.averages.before(rate)
-            self.optimizer.apply_gradients(
-                list(zip(self.clip(list(grads), variables), variables)),
-                name=name,
-                experimental_aggregate_gradients=not skip_gradients_aggregation,
-            )
+            clipped = self.clip(list(grads), variables)
+            with self.averages.stepping(rate):
+                self.optimizer.apply_gradients(
+                    list(zip(clipped, variables)),
+                    name=name,
+                    experimental_aggregate_gradients=not skip_gradients_aggregation,
+                )
         counted = None
         if scale is not None:
             # A skip sets the counter to zero and lowers the scale, or leaves it at 1.
