@@ -17,6 +17,11 @@ if TYPE_CHECKING:
         SWACallback,
         SWALearningRate,
         SwapAverages,
+        average_checkpoints,
+        average_models,
+        greedy_soup,
+        interpolate_models,
+        model_stock,
         update_batch_norm,
     )
     from .methods import *  # noqa: F403
@@ -27,7 +32,12 @@ __all__ = [
     "SWACallback",
     "SWALearningRate",
     "SwapAverages",
+    "average_checkpoints",
+    "average_models",
     "averaging_optimizer",
+    "greedy_soup",
+    "interpolate_models",
+    "model_stock",
     "update_batch_norm",
 ]
 __all__ += methods.__all__

@@ -8,6 +8,7 @@ from .callbacks import AverageModelCheckpoint, SWACallback, SwapAverages
 from .lars import LARS
 from .optimizer import AveragingOptimizer
 from .schedules import SWALearningRate
+from .soups import average_checkpoints, average_models, greedy_soup, interpolate_models, model_stock
 
 globals().update(
     methods.joined(
@@ -30,6 +31,11 @@ __all__ = [
     "SWACallback",
     "SWALearningRate",
     "SwapAverages",
+    "average_checkpoints",
+    "average_models",
+    "greedy_soup",
+    "interpolate_models",
+    "model_stock",
     "update_batch_norm",
 ]
 __all__ += methods.__all__
