@@ -26,6 +26,9 @@
 #' | [assign_average_vars()] | puts the averages into a model's weights |
 #' | [swap_weights()] | exchanges a model's weights and averages |
 #' | [update_batch_norm()] | recomputes batch-norm statistics for the weights of a model |
+#' | [average_models()], [greedy_soup()], [interpolate_models()], [model_stock()] | average finished models and files |
+#' | [average_checkpoints()] | averages the newest or the best checkpoints of a folder |
+#' | [callback_average_early_stopping()] | stops when the averages get no better, and restores the best of them |
 #' | [shadow_copy()], [has_shadow_copy()] | create the averages before training |
 #' | [averaging_optimizer()] | finds the averaging optimizer of a model |
 #' | [print()][print.kerasoptimizers] and summary() | say how far an optimizer has come |

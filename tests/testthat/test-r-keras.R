@@ -442,3 +442,57 @@ test_that("a keras script: SWAG from training to pictures", {
     save <- save_model_tf
   ', uncertain)))
 })
+
+soup_script <- '
+  fitted <- lapply(1:3, function(i) {
+    set_weights(model, start)
+    model |> fit(x, y, epochs = 8, batch_size = 15, verbose = 0)
+    average_models(list(model))
+  })
+  score <- function(model) unlist(evaluate(model, x, y, verbose = 0))[["accuracy"]]
+  soup <- greedy_soup(fitted, score)
+  cat("never worse:", score(soup) >= max(vapply(fitted, score, 0)), "\\n")
+  folder <- tempfile()
+  dir.create(folder)
+  for (i in 1:3) save_as(fitted[[i]], file.path(folder, sprintf("model-%d.%s", i, ending)))
+  mean <- average_checkpoints(folder, 3)
+  cat("the same:", isTRUE(all.equal(get_weights(mean), get_weights(average_models(fitted)), tolerance = 1e-6)), "\\n")
+  stock <- model_stock(fitted[1:2], fitted[[3]])
+  cat("halfway:", score(interpolate_models(fitted[[1]], stock, 0.5)) > 0.5, "\\n")
+'
+
+expect_soup <- function(output) {
+  for (line in c("never worse: TRUE", "the same: TRUE", "halfway: TRUE")) {
+    expect_match(output, paste0("^", line), all = FALSE)
+  }
+}
+
+test_that("a keras3 script: soups of models and checkpoints", {
+  skip_without_r_package("keras3")
+  python_keras()
+  expect_soup(run_r(c(data, "library(keras3)", "library(kerasoptimizers)", '
+    set_random_seed(1)
+    model <- keras_model_sequential(input_shape = 4) |>
+      layer_dense(16, activation = "relu") |> layer_dense(3, activation = "softmax")
+    model |> compile(optimizer = optimizer_ema(optimizer_adam(0.02)),
+                     loss = "sparse_categorical_crossentropy", metrics = "accuracy")
+    start <- get_weights(model)
+    save_as <- function(model, file) save_model(model, file)
+    ending <- "keras"
+  ', soup_script)))
+})
+
+test_that("a keras script: soups of models and checkpoints", {
+  skip_without_r_package("keras")
+  python_keras("tf_keras")
+  expect_soup(run_r(c(data, "library(keras)", "library(kerasoptimizers)", '
+    tensorflow::set_random_seed(1)
+    model <- keras_model_sequential(input_shape = 4) |>
+      layer_dense(16, activation = "relu") |> layer_dense(3, activation = "softmax")
+    model |> compile(optimizer = optimizer_ema(optimizer_adam(0.02)),
+                     loss = "sparse_categorical_crossentropy", metrics = "accuracy")
+    start <- get_weights(model)
+    save_as <- function(model, file) save_model_hdf5(model, file)
+    ending <- "hdf5"
+  ', soup_script), env = "TF_USE_LEGACY_KERAS=1"))
+})

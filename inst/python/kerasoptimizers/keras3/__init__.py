@@ -17,6 +17,7 @@ from .lars import LARS
 from .losses import GaussianNLL
 from .optimizer import AveragingOptimizer
 from .schedules import SWALearningRate
+from .soups import average_checkpoints, average_models, greedy_soup, interpolate_models, model_stock
 
 globals().update(
     methods.joined(
@@ -43,6 +44,11 @@ __all__ = [
     "SWAG",
     "SWALearningRate",
     "SwapAverages",
+    "average_checkpoints",
+    "average_models",
+    "greedy_soup",
+    "interpolate_models",
+    "model_stock",
     "predict_samples",
     "update_batch_norm",
 ]

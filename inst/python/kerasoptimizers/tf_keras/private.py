@@ -61,6 +61,11 @@ def rate_of_step(optimizer):
     return rate(optimizer.iterations) if callable(rate) else rate
 
 
+def compile_arguments(model):
+    """The arguments of a model's `compile()`, as they were given; none for one that is not compiled."""
+    return getattr(getattr(model, "_compile_config", None), "config", None) or {}
+
+
 def layers_of(model):
     """All layers of a model, at any depth, itself included."""
     return model._flatten_layers()
