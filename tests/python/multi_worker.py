@@ -43,12 +43,6 @@ CASES = [
         ("callbacks", "plain"),
     ]
 ]
-FEW_CASES = [
-    (2, "SWA", "clipnorm-decay"),
-    (2, "Lookahead", "plain"),
-    (3, "ExponentialMovingAverage", "clipnorm-decay"),
-    (3, "LARS", "clipnorm-decay"),
-]
 X = np.random.default_rng(0).normal(size=(64, 4)).astype("float32")
 Y = 2 * X[:, :1] - X[:, 1:2] ** 2
 

@@ -11,7 +11,7 @@ import pytest
 
 from generations import METHODS
 
-pytestmark = pytest.mark.once
+pytestmark = [pytest.mark.once, pytest.mark.long]
 
 UPDATES = 200
 SLOTS = {"SWA": "average", "Lookahead": "slow", "LARS": "momentum"}

@@ -9,7 +9,7 @@ import pytest
 
 import workers
 
-pytestmark = pytest.mark.once
+pytestmark = [pytest.mark.once, pytest.mark.long]
 
 TESTS = str(Path(__file__).with_name("eight_devices.py"))
 

@@ -9,7 +9,7 @@ import tensorflow as tf
 import multi_worker
 import workers
 
-pytestmark = pytest.mark.once
+pytestmark = [pytest.mark.once, pytest.mark.long]
 
 
 def run_workers(cases, folder):
@@ -21,17 +21,13 @@ def run_workers(cases, folder):
     return seen
 
 
-FEW = pytest.param(multi_worker.FEW_CASES, id="few")
-ALL = pytest.param(multi_worker.CASES, id="all", marks=pytest.mark.long)
-
-
-@pytest.fixture(scope="module", params=[FEW, ALL])
-def runs(request, tmp_path_factory):
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
     """(the cases, what one process alone saw, what each worker saw)."""
     folder = tmp_path_factory.mktemp("workers")
-    seen = run_workers(request.param, folder)
-    alone = multi_worker.run_all(request.param, tf.distribute.get_strategy(), str(folder))
-    return request.param, alone, seen
+    seen = run_workers(multi_worker.CASES, folder)
+    alone = multi_worker.run_all(multi_worker.CASES, tf.distribute.get_strategy(), str(folder))
+    return multi_worker.CASES, alone, seen
 
 
 def steps(run, case):
@@ -96,7 +92,6 @@ def test_what_was_saved_trains_on_as_what_was_not(runs):
             np.testing.assert_array_equal(value, found["went_on_unsaved"][i])
 
 
-@pytest.mark.parametrize("runs", [ALL], indirect=True)
 @pytest.mark.parametrize("generation", [2, 3])
 def test_batch_norm_statistics_are_exact_for_the_weights_on_every_worker(runs, generation):
     _, _, seen = runs
