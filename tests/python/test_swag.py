@@ -137,6 +137,20 @@ def test_collect_takes_what_the_model_holds_in_any_precision(kit):
     assert_same(values(model.variables), own)
 
 
+def test_compiled_in_mixed_precision_from_a_model_that_fit_builds(kit):
+    if keras.backend.backend() == "torch":
+        pytest.skip("PyTorch's compiler takes long, and compiles nothing of ours.")
+    layers = [kit.keras.layers.Dense(2, dtype="mixed_bfloat16"), kit.keras.layers.Dense(1, dtype="float32")]
+    model, swag = kit.keras.Sequential(layers), kit.SWAG(2, 2)
+    model.compile("sgd", "mse", jit_compile=True)
+    fit(model, swag, epochs=4)
+    own = values(model.weights)
+    assert swag.snapshots == 3 and swag.deviations[0].dtype == "float32"
+    found = swag.predict_samples(model, X, 2, verbose=0)
+    assert found.shape == (2, 20, 1) and np.any(found[0] != found[1])
+    assert_same(values(model.weights), own)
+
+
 def test_a_weight_that_is_not_finite_is_left_out(kit):
     model = dense(kit)
     swag = by_hand(kit, model)

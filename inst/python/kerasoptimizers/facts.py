@@ -237,6 +237,6 @@ def posterior_facts(swag, scale):
         low_rank = (columns.astype("float64") ** 2).sum(0) / max(len(columns) - 1, 1)
         both = variance + low_rank
         found["low_rank"].append(float(low_rank.sum() / both.sum()) if both.sum() > 0 else None)
-        quantiles = np.quantile(np.sqrt(scale * both), [0.05, 0.25, 0.5, 0.75, 0.95])
-        found["deviations"].append(quantiles.tolist())
+        levels = np.array([0.05, 0.25, 0.5, 0.75, 0.95])
+        found["deviations"].append(np.quantile(np.sqrt(scale * both), levels).tolist())
     return found
