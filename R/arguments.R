@@ -83,6 +83,15 @@ whole <- function(x, minimum, word = NULL, name = rlang::caller_arg(x),
   as.integer(x)
 }
 
+# A number of updates, or a text such as "3 epochs".
+updates_or_epochs <- function(x, name = rlang::caller_arg(x), call = rlang::caller_env()) {
+  if (!missing(x) && rlang::is_string(x) && !is.na(x)) {
+    if (grepl("^[0-9]{1,9} epochs?$", x)) return(x)
+    refuse(name, 'a whole number >= 0, or a string such as "3 epochs"', x, call)
+  }
+  whole(x, 0, name = name, call = call)
+}
+
 number <- function(x, allowed, accepts, name, call) {
   if (!is_number(x) || !accepts(x)) refuse(name, allowed, x, call)
   as.double(x)

@@ -46,8 +46,9 @@
 #'   the two can be made afterwards.
 #' @param shown_width Which of the widths [assign_average_vars()], [swap_weights()], [callback_swap_averages()]
 #'   and [callback_average_model_checkpoint()] take: one of `sigma_rel`, or `NULL`, the default, for the first.
-#'   You can change it later: `averaging_optimizer(model)$shown_width <- 0.1`. The averages are the slots
-#'   `"average"`, `"average_2"` and so on of the optimizer's `get_slot()`, in the order of `sigma_rel`.
+#'   You can change it later: `o <- averaging_optimizer(model)`, then `o$shown_width <- 0.1`. The averages are
+#'   the slots `"average"`, `"average_2"` and so on of the optimizer's `get_slot()`, in the order of
+#'   `sigma_rel`.
 #' @inherit optimizer_swa return
 #' @section Errors:
 #' An argument that is not as described stops with an error of class
@@ -64,7 +65,8 @@
 #' x <- matrix(rnorm(200), ncol = 2)
 #' y <- x %*% c(1, -1)
 #' model$fit(x, y, epochs = 10L, verbose = 0L)
-#' averaging_optimizer(model)$shown_width <- 0.2
+#' optimizer <- averaging_optimizer(model)
+#' optimizer$shown_width <- 0.2
 #' assign_average_vars(model)
 # nolint end
 optimizer_power_average <- function(optimizer, sigma_rel = c(0.05, 0.10), name = "PowerAverage",

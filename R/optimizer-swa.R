@@ -16,7 +16,7 @@
 #' does it help if the weights hardly move, because the
 #' learning rate has decayed to almost nothing. One epoch has
 #' `ceiling(n / batch_size)` updates; to average the second half of 20 epochs, start
-#' after 10 times that number.
+#' after 10 times that number, or give `start_averaging = "10 epochs"`.
 #'
 #' # With keras3 and keras
 #' ```r
@@ -29,7 +29,10 @@
 #' @param optimizer The inner optimizer: a Keras optimizer, such as
 #'   `keras3::optimizer_sgd()` returns, or the name of one, such as `"sgd"`.
 #' @param start_averaging Number of updates before the first snapshot: a whole
-#'   number, 0 or more.
+#'   number, 0 or more. Or a string such as `"3 epochs"`: that is 3 times the number of batches of an epoch, which
+#'   the first `fit()` with this optimizer tells. Updates count from the optimizer's first one, also over several
+#'   `fit()`, and accumulated batches count as one. `fit()` must know the number of batches (give
+#'   `steps_per_epoch` for a generator), and this does not work under a TensorFlow strategy with several replicas.
 #' @param average_period Number of updates from one snapshot to the next: a whole
 #'   number, 1 or more. `1` averages the weights of all updates.
 #' @param name Name of the optimizer: a string.
@@ -77,7 +80,7 @@ optimizer_swa <- function(optimizer, start_averaging = 0, average_period = 10, n
                           decay = NULL, lr = NULL, global_clipnorm = NULL, check_finite = TRUE) {
   new_averaging_optimizer(
     "SWA", optimizer,
-    start_averaging = whole(start_averaging, 0),
+    start_averaging = updates_or_epochs(start_averaging),
     average_period = whole(average_period, 1),
     sequential_update = flag(sequential_update),
     name = name, clipnorm = clipnorm, clipvalue = clipvalue, decay = decay, lr = lr,

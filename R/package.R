@@ -11,6 +11,9 @@
 #' | [optimizer_ema()] | averages the weights so that recent ones count most |
 #' | [optimizer_schedule_free()] | trains without a schedule: gradients near the average |
 #' | [optimizer_primal_averaging()] | the same place for gradients, and an average in which recent weights count most |
+#' | [optimizer_power_average()] | keeps averages that widen with training |
+#' | [callback_average_snapshots()], [posthoc_average()] | choose the width of the average after training |
+#' | [plot_posthoc()], [average_width()] | a metric against the width, and widths in other words |
 #' | [optimizer_lars()] | a learning rate for each layer, for large batches; averages nothing |
 #' | [callback_swa()] | averages the weights by epochs, with any optimizer |
 #' | [callback_swag()] | collects a Gaussian over the weights, with any optimizer |
@@ -20,10 +23,12 @@
 #' | [measure_probabilities()], [measure_predictions()], [noise_variance()] | say how honest predictions are |
 #' | [fit_temperature()], [apply_temperature()] | make a classifier's probabilities honest |
 #' | [plot_calibration()] | shows reliability of probabilities and coverage of intervals |
+#' | [callback_lawa()] | averages the latest snapshots, with any optimizer |
 #' | [callback_swap_averages()] | validates and predicts with the averages |
 #' | [callback_average_model_checkpoint()] | saves models that hold the averages |
 #' | [learning_rate_schedule_swa()] | learning rates that suit averaging |
 #' | [assign_average_vars()] | puts the averages into a model's weights |
+#' | [with_averages()] | shows the averages while an expression runs |
 #' | [swap_weights()] | exchanges a model's weights and averages |
 #' | [update_batch_norm()] | recomputes batch-norm statistics for the weights of a model |
 #' | [average_models()], [greedy_soup()], [interpolate_models()], [model_stock()] | average finished models and files |

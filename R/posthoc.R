@@ -193,18 +193,23 @@ over_widths <- function(averages, grid, evaluate, verbose, call) {
 
 draw_posthoc <- function(data, metric) {
   .data <- rlang::.data
-  one <- length(unique(data$updates)) == 1
-  lines <- if (one) ggplot2::geom_line(color = colors[["averages"]], linewidth = 0.7) else
-    ggplot2::geom_line(ggplot2::aes(color = factor(format_long(.data$updates))), linewidth = 0.7)
-  ggplot2::ggplot(data, ggplot2::aes(.data$sigma_rel, .data[[metric]], group = .data$updates)) +
-    lines +
-    ggplot2::geom_point(ggplot2::aes(shape = .data$tracked), size = 2, color = colors[["averages"]]) +
+  moments <- unique(data$updates)
+  one <- length(moments) == 1
+  mark <- if (one) ggplot2::aes(.data$sigma_rel, .data[[metric]]) else
+    ggplot2::aes(.data$sigma_rel, .data[[metric]],
+                 color = factor(format_long(.data$updates), format_long(moments)))
+  fixed <- list(linewidth = 0.7, color = if (one) colors[["averages"]])
+  points <- list(ggplot2::aes(shape = .data$tracked), size = 2, color = fixed$color)
+  given <- function(x) x[!vapply(x, is.null, NA)]
+  ggplot2::ggplot(data, mark) +
+    do.call(ggplot2::geom_line, given(fixed)) +
+    do.call(ggplot2::geom_point, given(points)) +
     ggplot2::scale_shape_manual(values = c(`FALSE` = 1, `TRUE` = 16), guide = "none") +
-    (if (!one) ggplot2::labs(color = "updates")) +
+    (if (!one) ggplot2::scale_color_viridis_d(name = "updates", end = 0.85)) +
     ggplot2::labs(
       title = paste0("Averages of different widths: ", metric),
       subtitle = paste0(
-        if (one) sprintf("After %s updates. ", format_long(data$updates[[1]])),
+        if (one) sprintf("After %s updates. ", format_long(moments)),
         "Filled points: widths that were kept during training."
       ),
       x = "width (sigma_rel)", y = metric

@@ -31,7 +31,8 @@
 #'     an average, and whether the model shows the averages now, in place of the weights;
 #'   * `snapshots`: number of snapshots in the average; `NULL` for methods that take none;
 #'   * `refused`: number of times that the average did not move because a weight was not finite;
-#'   * `next_due`: number of the update, counted from 0, after which the average moves next;
+#'   * `next_due`: number of the update, counted from 0, after which the average moves next; `NULL` while it
+#'     depends on a `fit()` to come;
 #'   * `memory`: bytes of the `weights` that are averaged, of the `averages` and of the variables
 #'     of the `inner` optimizer.
 #'
@@ -359,6 +360,7 @@ format_rate <- function(facts) {
 }
 
 format_next <- function(facts) {
+  if (is.null(facts$next_due)) return("known when fit() begins")
   more <- facts$next_due - facts$updates + 1
   c(sprintf("after update number %s (the first is 0)", format_count(facts$next_due)),
     paste(if (more == 1) "1 update" else paste(format_count(more), "updates"), "from now"))

@@ -48,6 +48,7 @@ arguments = {{
     "ExponentialMovingAverage": dict(average_decay=0.95),
     "MovingAverage": dict(average_decay=0.9, start_step=20),
     "ScheduleFree": dict(warmup_steps=20, weight_decay_at_y=0.01),
+    "PowerAverage": dict(sigma_rel=(0.1, 0.2)),
     "PrimalAveraging": dict(eval_interpolation=0.95),
 }}
 found = {{}}

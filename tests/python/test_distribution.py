@@ -17,6 +17,7 @@ METHODS = {
     "Lookahead": {"sync_period": 4, "slow_momentum": 0.5, "inner_state": "average"},
     "ExponentialMovingAverage": {},
     "MovingAverage": {"start_step": 2},
+    "PowerAverage": {"sigma_rel": (0.1, 0.2)},
     "PrimalAveraging": {"eval_interpolation": 0.9},
     "ScheduleFree": {"warmup_steps": 4, "weight_decay_at_y": 0.1},
     "LARS": {},

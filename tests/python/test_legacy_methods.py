@@ -10,6 +10,7 @@ from kerasoptimizers import (
     ExponentialMovingAverage,
     Lookahead,
     MovingAverage,
+    PowerAverage,
     PrimalAveraging,
     ScheduleFree,
 )
@@ -20,6 +21,7 @@ MAKERS = {
     "Lookahead": lambda: Lookahead("sgd"),
     "ExponentialMovingAverage": lambda: ExponentialMovingAverage("sgd"),
     "MovingAverage": lambda: MovingAverage("sgd"),
+    "PowerAverage": lambda: PowerAverage("sgd"),
     "PrimalAveraging": lambda: PrimalAveraging("sgd"),
     "ScheduleFree": lambda: ScheduleFree("sgd"),
     "LARS": lambda: LARS(0.1),

@@ -29,6 +29,7 @@ SETTINGS = {
     "Lookahead": {"sync_period": 2, "slow_momentum": 0.5, "inner_state": "average"},
     "ExponentialMovingAverage": {"average_decay": 0.8},
     "MovingAverage": {"average_decay": 0.8, "dynamic_decay": True},
+    "PowerAverage": {"sigma_rel": (0.1, 0.2)},
     "PrimalAveraging": {"eval_interpolation": 0.8},
     "ScheduleFree": {"warmup_steps": 3, "weight_decay_at_y": 0.1},
 }

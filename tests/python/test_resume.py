@@ -34,6 +34,7 @@ METHODS = {
     "Lookahead": {"sync_period": 4},
     "ExponentialMovingAverage": {"average_decay": 0.9, "start_step": 2, "update_period": 3},
     "MovingAverage": {"average_decay": 0.9, "dynamic_decay": True},
+    "PowerAverage": {"sigma_rel": (0.1, 0.2887), "shown_width": 0.2887},
     "PrimalAveraging": {"eval_interpolation": 0.9},
     "ScheduleFree": {"warmup_steps": 12, "weight_decay_at_y": 0.1},
 }

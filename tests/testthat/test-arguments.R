@@ -54,6 +54,7 @@ a_rate <- list("a number >= 0 or a Keras learning-rate schedule", c(never_a_numb
 valid <- list(
   optimizer_swa = list("sgd"), optimizer_lookahead = list("sgd"), optimizer_ema = list("sgd"),
   optimizer_schedule_free = list("sgd"), optimizer_primal_averaging = list("sgd"),
+  optimizer_power_average = list("sgd"),
   optimizer_moving_average = list("sgd"), lookahead_mechanism = list("sgd"),
   optimizer_lars = list(), callback_swa = list(2), callback_swap_averages = list(),
   callback_average_model_checkpoint = list(update_weights = FALSE, filepath = "model.keras"),
@@ -95,6 +96,9 @@ wrong <- list(
   optimizer_primal_averaging = c(averaging, list(
     train_interpolation = list("a number from 0 to 1", fractions),
     eval_interpolation = list("a number from 0 to 1", fractions)
+  )),
+  optimizer_power_average = c(averaging, list(
+    shown_width = list("one of `sigma_rel`, 0.05, 0.1", not_null(fractions))
   )),
   optimizer_moving_average = c(averaging, list(
     sequential_update = list("TRUE or FALSE", not_a_flag),
@@ -293,8 +297,8 @@ must_be <- "`optimizer` must be a Keras optimizer or the name of one, not "
 
 test_that("the inner optimizer has to be one", {
   optimizers <- list(optimizer_swa, optimizer_lookahead, optimizer_ema, optimizer_schedule_free,
-                     optimizer_primal_averaging, optimizer_moving_average,
-                     lookahead_mechanism)
+                     optimizer_primal_averaging, optimizer_power_average,
+                     optimizer_moving_average, lookahead_mechanism)
   for (f in optimizers) {
     expect_refused(f(), "`optimizer` must be given: a Keras optimizer or the name of one.")
     expect_refused(f(NULL), paste0(must_be, "NULL."))

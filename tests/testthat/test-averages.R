@@ -57,6 +57,7 @@ test_that("before the first snapshot there is no average, and the weights stay",
 for (case in list(
   list("optimizer_lookahead", "slow"), list("optimizer_swa", "average"),
   list("optimizer_schedule_free", "average"), list("optimizer_primal_averaging", "average"),
+  list("optimizer_power_average", "average"),
   list("optimizer_ema", "average"), list("optimizer_moving_average", "average")
 )) {
   test_that(paste("swap_weights() exchanges, and twice is the start, bit for bit:", case[[1]]), {

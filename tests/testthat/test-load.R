@@ -134,7 +134,8 @@ test_that("methods go by public names of classes, wherever these stand in Python
     python_keras(keras_modules[[module]])
     keras <- python_module(module)
     mro <- reticulate::py_eval("lambda m: [c.__module__ + '.' + c.__qualname__ for x in
-      (m.SWA, m.LARS, m.SWACallback, m.SWAG, m.SwapAverages, m.AverageModelCheckpoint, m.SWALearningRate)
+      (m.SWA, m.LARS, m.SWACallback, m.SWAG, m.SwapAverages, m.AverageModelCheckpoint, m.SWALearningRate,
+       m.AverageSnapshots, m.LatestAverage)
       for c in x.__mro__]")(keras)
     expect_identical(setdiff(classes, mro), character())
     expect_false(any(grepl("^kerasoptimizers[.].*[.]", classes)))

@@ -155,7 +155,7 @@ config <- function(optimizer) reticulate::py_eval("lambda o: o.get_config()")(op
 test_that("check_finite is handed on", {
   python_keras()
   for (new in list(optimizer_swa, optimizer_lookahead, optimizer_ema, optimizer_moving_average,
-                   optimizer_schedule_free, optimizer_primal_averaging)) {
+                   optimizer_schedule_free, optimizer_primal_averaging, optimizer_power_average)) {
     expect_true(config(suppressMessages(new("sgd")))$check_finite)
     expect_false(config(suppressMessages(new("sgd", check_finite = FALSE)))$check_finite)
   }

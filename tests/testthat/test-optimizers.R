@@ -187,6 +187,9 @@ test_that("arguments stand in the order of the originals", {
   expect_identical(names(formals(optimizer_primal_averaging)), c(
     "optimizer", "train_interpolation", "eval_interpolation", for_all
   ))
+  expect_identical(names(formals(optimizer_power_average)), c(
+    "optimizer", "sigma_rel", "name", "shown_width", for_all[-1]
+  ))
   expect_identical(names(formals(optimizer_moving_average)), c(
     "optimizer", "sequential_update", "average_decay", "num_updates", "name", "clipnorm",
     "clipvalue", "decay", "lr", "start_step", "dynamic_decay", "global_clipnorm",
@@ -446,7 +449,8 @@ for (case in list(
   list("ScheduleFree", optimizer_schedule_free,
        list(beta = 0.8, warmup_steps = 7, weight_lr_power = 1, r = 0.5, weight_decay_at_y = 0.01)),
   list("PrimalAveraging", optimizer_primal_averaging,
-       list(train_interpolation = 0.5, eval_interpolation = 0.9))
+       list(train_interpolation = 0.5, eval_interpolation = 0.9)),
+  list("PowerAverage", optimizer_power_average, list(sigma_rel = c(0.1, 0.2), shown_width = 0.2))
 )) {
   test_that(paste("R and Python end with exactly the same weights:", case[[1]]), {
     keras <- python_keras()

@@ -32,6 +32,7 @@ for (optimizer in c(
   "optimizer_ema(optimizer_adam(0.01), average_decay = 0.9)",
   "optimizer_schedule_free(optimizer_adam(0.02, beta_1 = 0), warmup_steps = 30)",
   "optimizer_primal_averaging(optimizer_adam(0.01), eval_interpolation = 0.9)",
+  "optimizer_power_average(optimizer_adam(0.01), sigma_rel = c(0.1, 0.2))",
   "optimizer_moving_average(optimizer_adam(0.01), average_decay = 0.9)"
 )) {
   name <- sub("\\(.*", "()", optimizer)

@@ -8,6 +8,7 @@ raises the same texts for the same mistakes.
 import math
 import numbers
 import os
+import re
 
 import numpy as np
 
@@ -41,6 +42,15 @@ def whole(name, value, minimum):
     if value > _LARGEST:
         refuse(name, f"a whole number <= {_LARGEST}", value)
     return int(value)
+
+
+def updates_or_epochs(name, value):
+    """A number of updates, or a text such as "3 epochs"."""
+    if isinstance(value, str):
+        if not re.fullmatch(r"\d{1,9} epochs?", value):
+            refuse(name, "a whole number >= 0, or a text such as '3 epochs'", value)
+        return value
+    return whole(name, value, 0)
 
 
 def real(name, value, allowed, accepts):

@@ -39,8 +39,8 @@ def facts(optimizer):
         (bool), `swapped` (bool: the model holds the averages now), `snapshots` (int; None where the
         method takes none), `refused` (int, how often the average did not move because a weight was
         not finite), `next_due` (int, number of the update, counted from 0, after which the average
-        moves next) and `bytes` (dict of floats: `weights`, of those that are averaged, `averages`
-        and `inner`, the inner optimizer's variables). These are None for LARS.
+        moves next; None while that depends on a `fit()` to come) and `bytes` (dict of floats: `weights`, of those
+        that are averaged, `averages` and `inner`, the inner optimizer's variables). These are None for LARS.
     """
     config = optimizer.get_config()
     counter = _counter(optimizer)
@@ -69,7 +69,7 @@ def facts(optimizer):
             swapped=averages.shown,
             snapshots=getattr(optimizer, "snapshots", None),
             refused=optimizer.refused,
-            next_due=averages.rule.next_due(found["updates"]),
+            next_due=averages.rule.next_due(found["updates"]) if getattr(optimizer, "start_is_known", True) else None,
             bytes={
                 "weights": _bytes(averages.variables),
                 "averages": _bytes(optimizer.all_slots()),

@@ -11,6 +11,7 @@ import numpy as np
 
 from . import arguments, rules
 from .averages import Averages
+from .generation import steps_of_fit
 from .optimizer import AveragingOptimizer, has_schedule, innermost
 from .widths import gamma_of, widths
 
@@ -56,7 +57,11 @@ class SWA(AveragingOptimizer):
 
     Args:
         optimizer: Keras optimizer that takes the steps, or the name of one.
-        start_averaging: int >= 0, in updates; when the first snapshot is taken.
+        start_averaging: int >= 0, in updates; when the first snapshot is taken. Or a text such as "3 epochs": after
+            3 * (batches of an epoch) updates, whose number the first `fit()` with this optimizer tells. Updates count
+            from the optimizer's first one, also over several `fit()`; accumulated batches count as one. It must be
+            `fit()` that trains, with a known number of batches, and not under a TensorFlow strategy with several
+            replicas.
         average_period: int >= 1, in updates; how often one is taken. The paper takes one per epoch or
             per cycle of a cyclic learning rate.
         name: str.
@@ -75,16 +80,47 @@ class SWA(AveragingOptimizer):
     def __init__(
         self,
         optimizer: Any,
-        start_averaging: int = 0,
+        start_averaging: int | str = 0,
         average_period: int = 10,
         name: str = "SWA",
         **settings: Any,
     ):
         given = {
-            "start_averaging": arguments.whole("start_averaging", start_averaging, 0),
+            "start_averaging": arguments.updates_or_epochs("start_averaging", start_averaging),
             "average_period": arguments.whole("average_period", average_period, 1),
         }
-        super().__init__(optimizer, rules.EqualAverage(*given.values()), name, settings, given)
+        known = not isinstance(start_averaging, str)
+        rule = rules.EqualAverage(given["start_averaging"] if known else 2**31 - 1, given["average_period"])
+        super().__init__(optimizer, rule, name, settings, given)
+        # Past the tracking of attributes.
+        vars(self)["start_is_known"] = known
+
+    #: Whether it is known after how many updates the first snapshot comes.
+    start_is_known: bool
+
+    def build(self, variables: Any) -> None:
+        # The earliest moment in a fit(): on JAX an error in its step would take the weights' values along.
+        self._settle_start(None if self.start_is_known else steps_of_fit())
+        super().build(variables)
+
+    def require_ready(self) -> None:
+        # While the step is made: compiled, it has the number in it.
+        self._settle_start(None if self.start_is_known else steps_of_fit() or 0)
+        super().require_ready()
+
+    def _settle_start(self, steps):
+        """Turn epochs into updates, given the batches of an epoch: 0 if they are not known, None to wait."""
+        if self.start_is_known or steps is None:
+            return
+        if steps == 0:
+            raise ValueError(
+                f"`start_averaging` can't be {self.start_averaging!r}: that needs a fit() that knows how many batches "
+                "an epoch has. Give `steps_per_epoch` to fit(), or the number of updates here."
+            )
+        accumulated = getattr(innermost(self.optimizer), "gradient_accumulation_steps", None) or 1
+        first = int(str(self.start_averaging).split()[0]) * steps // accumulated
+        self.averages.rule = rules.EqualAverage(first, self.average_period)
+        vars(self)["start_is_known"] = True
 
     @property
     def snapshots(self) -> int:
