@@ -42,7 +42,7 @@ def average(keras, ours, folder, files):
     model = ours.average_models([f"{folder}/{i}.keras" for i in range(files)])
     copy = model.count_params() * 4 / 2**20
     print(
-        f"{files} files of {copy:.0f} MiB: {(memory('VmHWM') - before - copy) / copy:.2f} copies besides the new model, "
+        f"{files} files of {copy:.0f} MiB: {(memory('VmHWM') - before - copy) / copy:.2f} copies beside the new model, "
         f"{time.perf_counter() - start:.1f} s"
     )
 

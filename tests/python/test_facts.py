@@ -118,7 +118,7 @@ def test_schedule_free_says_its_settings_and_that_it_moves_after_every_update(ge
     trained(generation, optimizer, 2)
     facts = facts_of(optimizer)
     own = {"beta": 0.9, "warmup_steps": 4, "weight_lr_power": 2.0, "r": 0.0, "weight_decay_at_y": 0.0}
-    assert facts["settings"] == {**own, "check_finite": True}
+    assert facts["settings"] == own
     assert list(facts["settings"])[:5] == list(own)
     assert (facts["updates"], facts["next_due"], facts["snapshots"]) == (2, 2, None)
     assert facts["bytes"]["averages"] == 2 * facts["bytes"]["weights"]
@@ -207,3 +207,13 @@ def test_several_rates_are_none():
     assert np.isnan(course(optimizer, 3)["learning_rate"]).all()
     trained(generation, optimizer, 3)
     assert facts_of(optimizer)["updates"] == 3
+
+
+def test_an_optimizer_shows_its_settings(generation):
+    optimizer = generation.SWA(generation.Lookahead("sgd", sync_period=4), average_period=7)
+    assert repr(optimizer).startswith("SWA(Lookahead(SGD, sync_period=4,") and "average_period=7" in repr(optimizer)
+
+
+def test_that_weights_are_checked_goes_without_saying(generation):
+    assert "check_finite" not in facts_of(generation.SWA("sgd"))["settings"]
+    assert facts_of(generation.SWA("sgd", check_finite=False))["settings"]["check_finite"] is False

@@ -59,7 +59,10 @@ def facts(optimizer):
     if isinstance(optimizer, AveragingOptimizer):
         inner, averages = optimizer.optimizer, optimizer.averages
         found.update(
-            settings=_settings({**optimizer.given, **config}),  # the method's own come first
+            # The method's own come first; that weights are checked goes without saying.
+            settings=_settings(
+                {**optimizer.given, **config, "check_finite": None if config["check_finite"] else False}
+            ),
             inner={
                 "method": type(inner).__name__,
                 "settings": _settings(inner.get_config(), _defaults(type(inner))),
@@ -177,6 +180,8 @@ def _same(value, default):
     """Whether a value is the default, but for its rounding to float32."""
     if isinstance(default, float) and isinstance(value, numbers.Real):
         return math.isclose(value, default, rel_tol=1e-6)
+    if isinstance(default, tuple):
+        default = list(default)
     return value == default or (value == [] and default is None)
 
 
