@@ -6,7 +6,8 @@
 #'
 #' At the end of epoch `start_epoch`, and then every `freq` epochs, the callback takes a snapshot of the trainable
 #' weights. It keeps their mean, their variance, and the last `rank` deviations from the mean, which say how weights
-#' vary together. It does not change the training or the weights that the model ends with.
+#' vary together. It does not change the training or the weights that the model ends with. Don't combine it with
+#' [callback_swa()]: its mean is SWA's average, and `scale = 0` in [predict_samples()] predicts with it.
 #'
 #' Let the model train until it is nearly done, and then collect at a learning rate that is high enough for the
 #' weights to move: `lr_schedule = "constant"` sets one, as in [callback_swa()]. Twenty snapshots are usual.

@@ -391,7 +391,7 @@ def test_what_cannot_be_sampled_is_refused_in_one_line(kit):
     for error, message, call in (
         (ValueError, "needs 2 snapshots or more to draw weights from, and it has 1", lambda: few.sample(model)),
         (ValueError, "needs 2 snapshots or more", lambda: predict(model, few, X)),
-        (ValueError, "needs 1 snapshots or more", lambda: kit.SWAG(2).sample(model, 0)),
+        (ValueError, "needs 1 snapshot or more", lambda: kit.SWAG(2).sample(model, 0)),
         (ValueError, "`data` must be given: '.*' has batch norm", lambda: predict(norm, by_hand(kit, norm), X)),
         (ValueError, "has 6 trainable ones, and they have 4", lambda: predict(norm, swag, X, data=X)),
         (ValueError, "`model` must be built", lambda: swag.collect(unbuilt)),

@@ -177,10 +177,10 @@ class Sampled:
 
     def require_draws(self, scale: float) -> None:
         """Raise where there are too few snapshots to draw from."""
-        needed = 2 if scale > 0 else 1
-        if self.snapshots < needed:
+        if self.snapshots < (2 if scale > 0 else 1):
+            needed = "2 snapshots" if scale > 0 else "1 snapshot"
             raise ValueError(
-                f"SWAG needs {needed} snapshots or more to draw weights from, and it has {self.snapshots}: "
+                f"SWAG needs {needed} or more to draw weights from, and it has {self.snapshots}: "
                 "train beyond `start_epoch`, or call collect(model)."
             )
 

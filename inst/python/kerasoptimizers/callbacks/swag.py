@@ -16,6 +16,7 @@ class SWAG(Sampled, ByEpochs):
     on the host: into their mean and variance, and as a deviation from the mean, of which the last `rank` are kept.
     Weights drawn from the Gaussian with that mean and that covariance are put into the model by `sample()`, and their
     predictions made by `predict_samples()`. The training itself, and the weights that it ends with, stay as they are.
+    `SWACallback` beside it is not needed: the mean is SWA's average, and `sample(model, scale=0)` puts it in.
 
     A high learning rate while snapshots are taken makes them differ; `lr_schedule` sets one as in `SWACallback`. Twenty
     snapshots or more are usual. Take at least two, or there is nothing to draw from.
