@@ -187,7 +187,8 @@ class Folder:
                 for i, share in enumerate(own):
                     for j, total in enumerate(totals if share else ()):
                         array = file[f"average-{i}-{j}"]
-                        total += share * (_from_bfloat16(array) if header["bfloat16"] else array).astype("float64")
+                        array = _from_bfloat16(array) if header["bfloat16"] else array
+                        total += np.multiply(array, share, dtype="float64")
         return totals
 
 
