@@ -150,7 +150,7 @@ def posthoc_average(
     that was kept comes back as it was stored. Below the narrowest stored width the rounding of the stored averages
     grows: about 20-fold at 0.02.
 
-    Memory: one more copy of the weights, to be given back if a file is torn, and some 100 MB.
+    Memory: one more copy of the weights, to be given back if a file is torn, and some 150 MB.
 
     Args:
         model: Keras model of either generation, built, of the architecture that was trained. It need not be compiled.
