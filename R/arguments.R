@@ -85,9 +85,9 @@ whole <- function(x, minimum, word = NULL, name = rlang::caller_arg(x),
 
 # A number of updates, or a text such as "3 epochs".
 updates_or_epochs <- function(x, name = rlang::caller_arg(x), call = rlang::caller_env()) {
-  if (!missing(x) && rlang::is_string(x) && !is.na(x)) {
-    if (grepl("^[0-9]{1,9} epochs?$", x)) return(x)
-    refuse(name, 'a whole number >= 0, or a string such as "3 epochs"', x, call)
+  if (!missing(x) && is_name(x) && grepl("^[0-9]{1,9} epochs?$", x)) return(x)
+  if (!is_number(x) || x < 0 || x != floor(x)) {
+    refuse(name, "a whole number >= 0 or a text such as '3 epochs'", x, call)
   }
   whole(x, 0, name = name, call = call)
 }

@@ -71,7 +71,7 @@ callback_average_snapshots <- function(directory, every = "epoch", dtype = "floa
 #' Below the narrowest stored width the rounding of the stored averages grows, about 20-fold at 0.02.
 #'
 #' The model may be a new one of the same architecture, with other names, frozen layers or another optimizer.
-#' It must be built. Memory: one more copy of the weights, in double precision, and one stored array at a time.
+#' It must be built. Memory: one more copy of the weights, and some 150 MB.
 #'
 #' # With keras3 and keras
 #' ```r

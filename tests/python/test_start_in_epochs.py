@@ -93,5 +93,5 @@ def test_without_a_fit_that_knows_its_batches_it_is_refused(generation):
     model.fit(batches(), steps_per_epoch=3, epochs=3, verbose=0)
     assert model.optimizer.snapshots == 2
     for wrong in ("2", "epochs", "-1 epochs", "2.5 epochs", "2 weeks"):
-        with pytest.raises(ValueError, match="`start_averaging` must be a whole number >= 0, or a text such as"):
+        with pytest.raises(ValueError, match="`start_averaging` must be a whole number >= 0 or a text such as"):
             generation.SWA("sgd", start_averaging=wrong)

@@ -64,7 +64,7 @@ valid <- list(
 )
 wrong <- list(
   optimizer_swa = c(averaging, list(
-    start_averaging = list("a whole number >= 0", counts),
+    start_averaging = list("a whole number >= 0 or a text such as '3 epochs'", counts),
     average_period = list("a whole number >= 1", at_least_1),
     sequential_update = list("TRUE or FALSE", not_a_flag)
   )),
@@ -98,6 +98,8 @@ wrong <- list(
     eval_interpolation = list("a number from 0 to 1", fractions)
   )),
   optimizer_power_average = c(averaging, list(
+    sigma_rel = list("a number > 0 and at most 0.2887 (1 / sqrt(12))",
+                     c(null, list("0" = 0, "0.3" = 0.3, "-1" = -1, "\"a\"" = "a", "TRUE" = TRUE))),
     shown_width = list("one of `sigma_rel`, 0.05, 0.1", not_null(fractions))
   )),
   optimizer_moving_average = c(averaging, list(

@@ -46,10 +46,10 @@ def whole(name, value, minimum):
 
 def updates_or_epochs(name, value):
     """A number of updates, or a text such as "3 epochs"."""
-    if isinstance(value, str):
-        if not re.fullmatch(r"\d{1,9} epochs?", value):
-            refuse(name, "a whole number >= 0, or a text such as '3 epochs'", value)
+    if isinstance(value, str) and re.fullmatch(r"\d{1,9} epochs?", value):
         return value
+    if isinstance(value, bool) or not isinstance(value, numbers.Integral) or value < 0:
+        refuse(name, "a whole number >= 0 or a text such as '3 epochs'", value)
     return whole(name, value, 0)
 
 

@@ -13,19 +13,20 @@ from .optimizer import averaging_optimizer
 from .values import Held
 
 
-def put(model: Any, pairs: Iterable[tuple[Any, Any]], data: Any = None, batch_size: int = 32) -> None:
+def put(model: Any, variables: list[Any], values: Iterable[Any], data: Any = None, batch_size: int = 32) -> None:
     """Set variables of a model to values, and with data recompute its batch-norm statistics: all of it, or nothing.
 
     Args:
         model: Keras model of either generation.
-        pairs: list of (variable, value).
+        variables: list of variables.
+        values: for each its value; they may be made as they are asked for.
         data, batch_size: as for `update_batch_norm()`, or None.
     """
-    ours, pairs = module_for(model), list(pairs)
+    ours = module_for(model)
     backend = ours.AveragingOptimizer.backend
-    statistics = [] if data is None else others_of(model, [variable for variable, _ in pairs])
-    with Held([*(variable for variable, _ in pairs), *statistics], backend) as held, held:
-        for variable, value in pairs:
+    statistics = [] if data is None else others_of(model, variables)
+    with Held([*variables, *statistics], backend) as held, held:
+        for variable, value in zip(variables, values):
             backend.write(variable, backend.cast(value, backend.dtype(variable)))
         if data is not None:
             ours.update_batch_norm(model, data, batch_size, verbose=0)

@@ -2,6 +2,7 @@
 
 import contextlib
 import functools
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -93,8 +94,8 @@ class Rebuilding(contextlib.ExitStack):
             )
         return int(at)
 
-    def average(self, sigma_rel: float, at: int | None = None) -> list[np.ndarray]:
-        """The arrays of an average, float64; the model stays as it is."""
+    def average(self, sigma_rel: float, at: int | None = None) -> Iterator[np.ndarray]:
+        """The arrays of an average, float64, one after the other; the model stays as it is."""
         sigma_rel, at = width("sigma_rel", sigma_rel), self._moment(at)
         # A moment between two snapshots needs those after it, too.
         used = [header for header in self._headers if at not in self.updates or header["updates"] <= at]
@@ -111,7 +112,7 @@ class Rebuilding(contextlib.ExitStack):
             sigma_rel, at: as in `posthoc_average()`.
         """
         values = self.average(sigma_rel, at)
-        put(self._model, zip(self._variables, values), self._data, self._batch_size)
+        put(self._model, self._variables, values, self._data, self._batch_size)
 
     def __enter__(self):
         variables = [*self._variables, *others_of(self._model, self._variables)]
@@ -149,7 +150,7 @@ def posthoc_average(
     that was kept comes back as it was stored. Below the narrowest stored width the rounding of the stored averages
     grows: about 20-fold at 0.02.
 
-    Memory: the averaged weights in float64, and one stored array at a time.
+    Memory: one more copy of the weights, to be given back if a file is torn, and some 150 MB.
 
     Args:
         model: Keras model of either generation, built, of the architecture that was trained. It need not be compiled.

@@ -8,6 +8,7 @@ another model or is missing is found before anything is done with the others.
 import contextlib
 import hashlib
 import json
+import math
 import os
 import re
 from collections.abc import Iterator
@@ -171,24 +172,42 @@ class Folder:
                 f"`{self._name}` must hold whole files: '{path}' can't be read ({type(error).__name__})."
             ) from error
 
-    def combined(self, headers: list[dict[str, Any]], shares: list[np.ndarray]) -> list[np.ndarray]:
-        """The sum of averages, each times its share, in float64; from one array at a time.
+    def combined(self, headers: list[dict[str, Any]], shares: list[np.ndarray]) -> Iterator[np.ndarray]:
+        """The sum of averages, each times its share, weight by weight; in float64, from one stored array at a time.
 
         Args:
             headers: of the snapshots.
             shares: for each of them an array of a share for each width.
         """
         first = headers[0]
-        totals = [np.zeros(first["parts"][position][2]) for position in first["positions"]]
-        for header, own in zip(headers, shares):
-            if not np.any(own):
-                continue
-            with self._opened(self.file(header["updates"])) as file:
-                for i, share in enumerate(own):
-                    for j, total in enumerate(totals if share else ()):
-                        array = file[f"average-{i}-{j}"]
-                        total += share * (_from_bfloat16(array) if header["bfloat16"] else array).astype("float64")
-        return totals
+        shapes = [first["parts"][position][2] for position in first["positions"]]
+        for group in _groups([math.prod(shape) for shape in shapes]):
+            totals = [np.zeros(shapes[j]) for j in group]
+            for header, own in zip(headers, shares):
+                if np.any(own):
+                    self._add(header, own, group, totals)
+            yield from totals
+
+    def _add(self, header, shares, group, totals):
+        with self._opened(self.file(header["updates"])) as file:
+            for i, share in enumerate(shares):
+                for j, total in zip(group, totals if share else ()):
+                    array = file[f"average-{i}-{j}"]
+                    array = _from_bfloat16(array) if header["bfloat16"] else array
+                    total += np.multiply(array, share, dtype="float64")
+
+
+def _groups(sizes):
+    """Positions of weights that are read together: of up to 8 million elements, to open few files and hold little."""
+    group: list[int] = []
+    held = 0
+    for j, size in enumerate(sizes):
+        if group and held + size > 2**23:
+            yield group
+            group, held = [], 0
+        group.append(j)
+        held += size
+    yield group
 
 
 def _narrowed(array, dtype):

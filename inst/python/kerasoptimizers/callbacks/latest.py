@@ -228,7 +228,7 @@ class LatestAverage(SwapAverages):
         averages, model = self.averages, self.model
         if averages.shown:
             return  # by hand
-        put(model, zip(averages.variables, map(self.backend.read, averages.average)), self.data, self.batch_size)
+        put(model, averages.variables, map(self.backend.read, averages.average), self.data, self.batch_size)
         if self.data is None:
             warn_of_statistics(model, "LatestAverage")
         if self.verbose:
