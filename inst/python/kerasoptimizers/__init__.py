@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     # What __getattr__() finds, for type checkers and editors.
     from .keras3 import (
         LARS,
+        AverageEarlyStopping,
         AverageModelCheckpoint,
         SWACallback,
         SWALearningRate,
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from .methods import *  # noqa: F403
 
 __all__ = [
+    "AverageEarlyStopping",
     "AverageModelCheckpoint",
     "LARS",
     "SWACallback",

@@ -5,6 +5,7 @@ of the model, and whichever came first, the average that belongs to the model is
 numbers only (NumPy's .npz), and is complete or absent.
 """
 
+import collections
 import contextlib
 import os
 import re
@@ -21,7 +22,7 @@ class Backup:
     """The states of an average after epochs of training.
 
     A state is a dict: `weights` (list of arrays), `finished` (list of arrays, empty but after an
-    epoch that recalibrated batch norm) and numbers by name.
+    epoch that recalibrated batch norm), further lists of arrays, and numbers by name.
 
     Args:
         folder: str, path; it is made when the first state is written.
@@ -48,7 +49,7 @@ class Backup:
         """Keep the state after so many epochs, and of the others the one before."""
         os.makedirs(self.folder, exist_ok=True)
         arrays = {name: value for name, value in state.items() if not isinstance(value, list)}
-        for name in ("weights", "finished"):
+        for name in (name for name, value in state.items() if isinstance(value, list)):
             arrays.update({f"{name}-{i}": _plain(value) for i, value in enumerate(state[name])})
         handle, path = tempfile.mkstemp(prefix="swa-", suffix=".tmp", dir=self.folder)
         try:
@@ -87,7 +88,7 @@ class Backup:
         )
 
     def _load(self, path):
-        state: dict = {"weights": [], "finished": []}
+        state: dict = collections.defaultdict(list, weights=[], finished=[])
         try:
             with np.load(path, allow_pickle=False) as file:
                 for name in file.files:

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from .. import arguments, batch_norm
+from ..loss_valley import LossValley
 from ..optimizer import has_schedule
 from ..values import Held, Replaced, assign_all
 from .backup import Backup
@@ -37,6 +38,13 @@ class SWACallback(Watching):
     `train_step` of its own). With `data` the last epoch trains, and a separate pass
     over `data` follows.
 
+    With `start_epoch` "auto" the validation loss says when to start and when to stop, by the rule of SWAD
+    (`LossValley`): averaging begins where the loss has not fallen for `n_converge` validations, and training stops
+    when `n_tolerance` of them in a row were worse than there by more than the part `tolerance_ratio`. The average is
+    that of the weights at the validations in between. Where batch norm needs a forward pass, that is one more epoch.
+    `fit()` must be given validation data. Up to `n_tolerance` copies of the weights are kept on the host. If the loss
+    falls to the end, there is no average: a warning says so, and the model keeps its weights.
+
     An error or interrupt while training leaves the model with its own weights and statistics,
     also in that last epoch and its validation. Callbacks that look at the model at the ends of
     epochs, as `ModelCheckpoint` does, come after this one in the list: in the last epoch they see
@@ -54,7 +62,8 @@ class SWACallback(Watching):
 
     Args:
         start_epoch: int >= 2, the first epoch (counted from 1) that enters the average;
-            lower than `epochs` of `fit()`.
+            lower than `epochs` of `fit()`. "auto" finds the first and the last one from the validation loss; it
+            needs the schedule "manual" and a `swa_freq` of 1.
         lr_schedule: "manual", "constant" or "cyclic".
         swa_lr: float >= 0, learning rate while averaging, at most the optimizer's; "auto" for a
             tenth of that.
@@ -72,6 +81,10 @@ class SWACallback(Watching):
             to it are kept there after each epoch, of the last two, and go when training is done.
             A `fit()` of another process that goes on with the training goes on with them.
             None keeps nothing.
+        n_converge: int >= 1, only for "auto": averaging begins where so many validations bring no lower loss.
+        n_tolerance: int >= 1, only for "auto": training stops after so many validations above the threshold.
+        tolerance_ratio: float >= 0, only for "auto": the threshold is the mean loss of the `n_converge` validations
+            times 1 + this.
 
     Attributes:
         swa_weights: list of arrays, float32 or wider, the average of the model's weights of
@@ -90,14 +103,15 @@ class SWACallback(Watching):
 
     References:
         Izmailov et al. 2018, Averaging Weights Leads to Wider Optima and Better
-        Generalization, arXiv 1803.05407. Arguments and numbers are those of keras-swa.
+        Generalization, arXiv 1803.05407. Arguments and numbers are those of keras-swa. "auto": Cha et al. 2021, SWAD:
+        Domain Generalization by Seeking Flat Minima, arXiv 2102.08604.
     """
 
     __module__ = "kerasoptimizers"
 
     def __init__(
         self,
-        start_epoch: int,
+        start_epoch: Any,
         lr_schedule: str = "manual",
         swa_lr: Any = "auto",
         swa_lr2: Any = "auto",
@@ -107,16 +121,30 @@ class SWACallback(Watching):
         *,
         data: Any = None,
         backup_dir: Any = None,
+        n_converge: int = 3,
+        n_tolerance: int = 6,
+        tolerance_ratio: float = 0.3,
     ):
         super().__init__()
         # It doesn't read the logs of batches: Keras 2 need not fetch them for it, and Keras 3 need
         # not wait.
         self._supports_tf_logs = self.async_safe = True
-        self.start_epoch = arguments.whole("start_epoch", start_epoch, 2)
+        automatic = _automatic(start_epoch)
+        if not automatic:
+            start_epoch = arguments.whole("start_epoch", start_epoch, 2, word="auto")
+        self.start_epoch: Any = start_epoch
+        valley = LossValley(n_converge, n_tolerance, tolerance_ratio)
+        self.n_converge, self.n_tolerance, self.tolerance_ratio = n_converge, n_tolerance, tolerance_ratio
+        self._valley: Any = valley if automatic else None
+        self._warned = False
         self.lr_schedule = arguments.choice("lr_schedule", lr_schedule, _SCHEDULES)
         self.swa_freq = arguments.whole("swa_freq", swa_freq, 1)
         if lr_schedule == "cyclic" and self.swa_freq < 2:
             arguments.refuse("swa_freq", "a whole number >= 2 with a cyclic schedule", swa_freq)
+        if automatic and lr_schedule != "manual":
+            arguments.refuse("lr_schedule", "'manual' where `start_epoch` is 'auto'", lr_schedule)
+        if automatic and self.swa_freq != 1:
+            arguments.refuse("swa_freq", "1 where `start_epoch` is 'auto'", swa_freq)
         self.swa_lr, self.swa_lr2 = swa_lr, swa_lr2
         if not _automatic(swa_lr):
             self.swa_lr = _rate("swa_lr", swa_lr)
@@ -156,6 +184,8 @@ class SWACallback(Watching):
         self._clears_backup = False
         self._pass: Any = None
         self._held: Held | None = None
+        # What the model's trainable weights were when training was done.
+        self._final: list[np.ndarray] | None = None
 
     # Of one fit(): the last rate of each epoch, the batches that ended in this epoch, and the values that a pass left.
     _epoch_rates: list[float]
@@ -175,18 +205,20 @@ class SWACallback(Watching):
         self._held = None
         self._failed()
         self._epochs = self.params["epochs"]
-        if self.start_epoch >= self._epochs:
+        if self._valley is None and self.start_epoch >= self._epochs:
             arguments.refuse("start_epoch", f"lower than `epochs` ({self._epochs})", self.start_epoch)
         if self._owner not in (None, model):
             self.swa_weights, self.snapshots = None, 0
             self._rates = None
+            self._begin_valley()
         self._owner = model
         if not self._goes_on():
             self._rates = self._settled_rates(model)
         self.lr_record, self._epoch_rates, self.epoch_record = [], [], []
         self._first = True
         self._epoch = self._epochs - 1
-        self._finished = None
+        self._finished = self._final = None
+        self._warned = False
         self._watch_fit()
         if self.verbose and self.data is None and layers:
             print("The model has batch normalization: the last epoch will be a forward pass that trains nothing.")
@@ -222,9 +254,11 @@ class SWACallback(Watching):
                 self._rates = self._settled_rates(model)
             self._go_on_or_start(model, epoch)
         recalibrates = self._recalibrates(model, epoch)
+        if recalibrates:
+            self._end_valley()
         if self.lr_schedule == "constant":
             self._set_rate(0.0 if recalibrates else self._constant(epoch), recalibrates)
-        if epoch == self.start_epoch - 1:
+        if self._valley is None and epoch == self.start_epoch - 1:
             self._say(epoch, "averaging of weights starts")
         if recalibrates:
             self._start_pass(model)
@@ -254,30 +288,77 @@ class SWACallback(Watching):
             self.lr_record.pop()
         self._epoch_rates += self.lr_record[-1:]
         self.epoch_record.append((epoch + 1, len(self.lr_record), self.snapshots))
-        if self._finished is None and self._is_due(epoch):
+        if self._finished is None and self._valley is not None:
+            self._look_at(epoch, (logs or {}).get("val_loss"))
+        elif self._finished is None and self._is_due(epoch):
             self._take_snapshot(self.model)
         if self._backup is not None:
             self._backup.write(epoch + 1, self._state())
+        if self._valley is not None and self._valley.dead:
+            # Where there is a pass yet to come, it is the next epoch.
+            passes = self.data is None and bool(self.pass_type().layers_of(self.model))
+            self.model.stop_training = self.model.stop_training or self._finished is not None or not passes
 
     def on_train_end(self, logs: Any = None) -> None:
         model = self.model
         if self._first and self._goes_on():
             # There was no epoch left to train.
             self._restore(model, self._epochs)
+        if self._finished is None:
+            self._end_valley()
         if self.snapshots:
             self._finish(model)
+            self._final = self._trainable_values(model)
         else:
-            warnings.warn(
-                f"There is no average: training ended before epoch {self.start_epoch} did, and the model keeps "
-                "its weights.",
-                stacklevel=2,
-            )
+            warnings.warn(f"There is no average: {self._why()}, and the model keeps its weights.", stacklevel=2)
         if self.lr_record:
             rates = self._epoch_rates if self.history_by_epoch else self.lr_record
             model.history.history.setdefault("lr", []).extend(rates)
         self._fit.undo()
         if self._backup is not None and not self._clears_backup:
             self._backup.clear()
+
+    def _why(self):
+        """Why there is no average."""
+        if self._valley is None:
+            return f"training ended before epoch {self.start_epoch} did"
+        if not self._valley.validations:
+            return "`start_epoch` 'auto' needs the loss of validation data, and there was none"
+        return f"the validation loss fell to the end (`n_converge` is {self.n_converge})"
+
+    # The valley of the validation loss.
+
+    def _begin_valley(self):
+        if self._valley is not None:
+            self._valley = LossValley(self.n_converge, self.n_tolerance, self.tolerance_ratio)
+
+    def _look_at(self, epoch, loss):
+        """Take in the validation of an epoch, if it had one."""
+        if loss is None:
+            if not self._valley.validations and not self._warned:
+                self._warned = True
+                warnings.warn(
+                    f"`start_epoch` 'auto' needs the loss of validation data, and epoch {epoch + 1} has none: give "
+                    "fit() `validation_data` or `validation_split`.",
+                    stacklevel=2,
+                )
+            return
+        began = self._valley.converged is not None
+        self._valley.add(float(loss), self._values(self.model))
+        self._show_valley(self._valley)
+        if not began and self._valley.converged is not None:
+            self._say(epoch, f"averaging of weights starts: the lowest loss was {self.n_converge - 1} validations ago")
+        if self._valley.dead:
+            self._say(epoch, "averaging of weights ends: the loss is above its threshold")
+
+    def _end_valley(self):
+        """The average is that of all snapshots in the valley."""
+        if self._valley is not None:
+            self._show_valley(self._valley.result())
+
+    def _show_valley(self, valley):
+        self.swa_weights = valley.average
+        self.snapshots = 0 if valley.average is None else max(1, len(valley.averaged))
 
     # The average.
 
@@ -287,7 +368,9 @@ class SWACallback(Watching):
             numbers.update(zip(("rate", "swa_lr", "swa_lr2"), self._rates))
         if self._last_rate is not None:
             numbers["last_rate"] = self._last_rate
-        return {**numbers, "weights": self.swa_weights or [], "finished": self._finished or []}
+        valley = {} if self._valley is None else self._valley.state()
+        weights = self.swa_weights if self._valley is None else None
+        return {**numbers, **valley, "weights": weights or [], "finished": self._finished or []}
 
     def _goes_on(self):
         return self._backup is not None and self._backup.exists
@@ -298,7 +381,17 @@ class SWACallback(Watching):
         if found is None:
             return
         after, state = found
-        for weights in (state["weights"], state["finished"]):
+        if ("valley_dead" in state) != (self._valley is not None):
+            raise ValueError(
+                f"`backup_dir` must hold the average of a callback with the same `start_epoch`: in '{self.backup_dir}' "
+                f"it was {'auto' if self._valley is None else 'a number'}."
+            )
+        held = [state["weights"], state["finished"]]
+        if self._valley is not None:
+            self._begin_valley()
+            self._valley.restore(state)
+            held += [self._valley.average, *(snapshot.weights for snapshot in self._valley.latest)]
+        for weights in held:
             if weights and not _fit(weights, model):
                 raise ValueError(
                     f"`backup_dir` must hold the average of this model: in '{self.backup_dir}' "
@@ -306,6 +399,8 @@ class SWACallback(Watching):
                 )
         self.snapshots = state["snapshots"]
         self.swa_weights = state["weights"] or None
+        if self._valley is not None:
+            self._show_valley(self._valley)
         self._finished = state["finished"] or None
         self._steps = state["steps"] or None
         self._last_rate = state.get("last_rate")
@@ -321,17 +416,24 @@ class SWACallback(Watching):
 
     def _recalibrates(self, model, epoch):
         """Whether the epoch is a forward pass."""
-        last = epoch == self._epochs - 1 and self.data is None and self.snapshots > 0
+        last = epoch == self._epochs - 1 or (self._valley is not None and self._valley.dead)
+        last = last and self.data is None and self.snapshots > 0
         return last and bool(self.pass_type().layers_of(model))
 
     def _is_due(self, epoch):
+        if self._valley is not None:
+            return False
         since = epoch - (self.start_epoch - 1)
         return since >= 0 and since % self.swa_freq == 0
 
     def _go_on_or_start(self, model, epoch):
         self._first = False
-        if epoch < self.start_epoch:
+        if epoch < (1 if self._valley is not None else self.start_epoch):
             self.swa_weights, self.snapshots = None, 0
+            self._begin_valley()
+        elif self._valley is not None:
+            if self.snapshots and not _fit(self.swa_weights, model):
+                raise ValueError("`swa_weights` must have the shapes of the model's weights.")
         elif not self.snapshots:
             warnings.warn(
                 f"Training goes on with epoch {epoch + 1}, and the callback has no average of the "
@@ -386,6 +488,21 @@ class SWACallback(Watching):
         # Not before all other callbacks are done with the training: until then it could be resumed.
         clear = self._backup.clear if self._backup is not None else None
         self._clears_backup = clear is not None and self.after(self._fit, "on_train_end", clear)
+        self.after(self._fit, "on_train_end", self._warn_of_other_weights)
+
+    def _trainable_values(self, model):
+        return [self.backend.numpy(variable) for variable in model.trainable_variables]
+
+    def _warn_of_other_weights(self):
+        """Say that a callback that came after this one has put others in the place of the average."""
+        final, self._final = self._final, None
+        now = self._trainable_values(self.model) if final is not None else []
+        if any(not np.array_equal(one, other) for one, other in zip(final or [], now)):
+            warnings.warn(
+                "The model's weights are not the average: a callback after SWACallback has set others, as "
+                "EarlyStopping with `restore_best_weights` does at the end of training. Put it before SWACallback.",
+                stacklevel=2,
+            )
 
     def _failed(self):
         """Leave the model with its own weights and statistics, and with functions of its own."""

@@ -4,7 +4,7 @@ import keras
 
 from .. import methods
 from .batch_norm import update_batch_norm
-from .callbacks import AverageModelCheckpoint, SWACallback, SwapAverages
+from .callbacks import AverageEarlyStopping, AverageModelCheckpoint, SWACallback, SwapAverages
 from .lars import LARS
 from .optimizer import AveragingOptimizer
 from .schedules import SWALearningRate
@@ -26,6 +26,7 @@ def register() -> None:
 
 
 __all__ = [
+    "AverageEarlyStopping",
     "AverageModelCheckpoint",
     "LARS",
     "SWACallback",

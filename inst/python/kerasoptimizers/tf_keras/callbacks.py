@@ -2,7 +2,7 @@
 
 import tf_keras
 
-from ..callbacks import checkpoint, swa, swap_averages
+from ..callbacks import checkpoint, early_stopping, swa, swap_averages
 from . import batch_norm, private
 from .base import Base
 
@@ -29,3 +29,12 @@ class SWACallback(swa.SWACallback, tf_keras.callbacks.Callback):
     backend = Base.backend
     pass_type = staticmethod(batch_norm.pass_type)
     update_batch_norm = staticmethod(batch_norm.update_batch_norm)
+
+
+class AverageEarlyStopping(early_stopping.AverageEarlyStopping, tf_keras.callbacks.Callback):
+    __doc__ = early_stopping.AverageEarlyStopping.__doc__
+    __module__ = "kerasoptimizers.tf_keras"
+
+    private = private
+    callback_list = tf_keras.callbacks.CallbackList
+    early_stopping = tf_keras.callbacks.EarlyStopping
