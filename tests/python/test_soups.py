@@ -208,6 +208,15 @@ def test_batch_norm_is_recomputed_where_data_is_given(kit, models, folder):
         kit.average_models([model_of(kit, seed, norm=False) for seed in range(2)])
 
 
+def test_a_loss_that_nobody_has_registered_is_taken_over(kit):
+    def own_loss(y, out):
+        return (y - out) ** 2
+
+    models = [model_of(kit, seed, norm=False) for seed in range(2)]
+    models[0].compile("adam", own_loss)
+    assert kit.average_models(models).loss is own_loss
+
+
 def test_words_of_a_lookup_table_are_the_first_models(kit):
     models = [kit.model_of_texts(kit.keras.layers.Dense(2))[0] for _ in range(2)]
     mean = kit.average_models(models)
