@@ -73,7 +73,7 @@ is_number <- function(x) {
 
 whole <- function(x, minimum, word = NULL, name = rlang::caller_arg(x),
                   call = rlang::caller_env()) {
-  if (is_word(x, word)) return(x)
+  if (!missing(x) && is_word(x, word)) return(x)
   if (!is_number(x) || x < minimum || x != floor(x)) {
     refuse(name, or_word(word, paste("a whole number >=", minimum)), x, call)
   }

@@ -131,3 +131,69 @@ callback_average_model_checkpoint <- function(update_weights, filepath, monitor 
   )
   call_ours("AverageModelCheckpoint", generation, c(arguments, named(...)))
 }
+
+#' Early stopping on the averages
+#'
+#' A callback for `fit()` of a model that is compiled with an averaging optimizer. It stops the training when a
+#' metric of the averages gets no better, and at the end puts the best averages into the model.
+#'
+#' Use it instead of Keras's `callback_early_stopping(restore_best_weights = TRUE)`, which restores the weights
+#' of the best epoch, not the averages. Validation sees the averages, as with [callback_swap_averages()], which you
+#' need not add. The best averages are restored even if the training was not stopped early. They come with the
+#' batch-norm statistics of their epoch, and the optimizer holds them too: [assign_average_vars()] changes nothing then.
+#' While there is no average yet, for example before the first snapshot of [optimizer_swa()], epochs don't count.
+#' If the training is interrupted or fails, the model keeps its weights.
+#'
+#' For [callback_swa()], which averages with any optimizer, use its `start_epoch = "auto"`.
+#'
+#' # With keras3 and keras
+#' ```r
+#' model |> compile(optimizer = optimizer_ema("adam"), loss = "mse")
+#' model |> fit(x, y, epochs = 100, validation_split = 0.1,
+#'              callbacks = callback_average_early_stopping(patience = 5))
+#' ```
+#'
+#' @param monitor Name of the metric to watch: a string.
+#' @param min_delta How much the metric must change to count as better: a number, 0 or more.
+#' @param patience After how many epochs without anything better to stop: a whole number, 0 or more.
+#' @param verbose `0` (or `FALSE`) for silence, `1` (or `TRUE`) for messages.
+#' @param mode `"auto"`, `"min"` or `"max"`: which value of `monitor` is best. `"auto"` decides by
+#'   the name of the metric.
+#' @param baseline A number that the metric must get better than, or training stops. `NULL`, the default, for none.
+#' @param restore_best_average `TRUE` or `FALSE`: whether to put the best averages into the model at the end.
+#' @param start_from_epoch How many epochs to wait at first: a whole number, 0 or more.
+#' @returns A Python callback for `fit()` of the R package keras3 or keras (see
+#'   [kerasoptimizers-package] for which).
+#' @section Errors:
+#' An argument that is not as described stops with an error that names it, and `fit()` stops
+#' if the model is not compiled with an averaging optimizer.
+#' @references Arguments and their order are those of Keras's `EarlyStopping`.
+#' @family schedules and callbacks
+#' @export
+#' @examplesIf Sys.getenv("RETICULATE_PYTHON") != "" && reticulate::py_module_available("keras")
+#' keras <- reticulate::import("keras")
+#' model <- keras$Sequential(list(keras$layers$Dense(1L)))
+#' model$compile(optimizer_ema("sgd"), loss = "mse")
+#' x <- matrix(rnorm(200), ncol = 2)
+#' y <- x %*% c(1, -1)
+#' model$fit(x, y, epochs = 20L, verbose = 0L, validation_split = 0.2,
+#'           callbacks = list(callback_average_early_stopping(patience = 2)))
+callback_average_early_stopping <- function(monitor = "val_loss", min_delta = 0, patience = 0, verbose = 0,
+                                            mode = "auto", baseline = NULL, restore_best_average = TRUE,
+                                            start_from_epoch = 0) {
+  generation <- default_generation(rlang::current_env())
+  call_ours("AverageEarlyStopping", generation, list(
+    monitor = string(monitor),
+    min_delta = not_negative(min_delta),
+    patience = whole(patience, 0),
+    verbose = choice(verbose, c(0, 1)),
+    mode = choice(mode, c("auto", "min", "max")),
+    baseline = optional(any_number, baseline),
+    restore_best_average = flag(restore_best_average),
+    start_from_epoch = whole(start_from_epoch, 0)
+  ))
+}
+
+any_number <- function(x, name = rlang::caller_arg(x), call = rlang::caller_env()) {
+  number(x, "a number", function(x) TRUE, name, call)
+}

@@ -23,6 +23,19 @@
 #' model |> fit(x, y, epochs = 40, callbacks = callback_swa(30, "constant", swa_lr = 0.01))
 #' ```
 #'
+#' @section Start and stop from the validation loss:
+#' With `start_epoch = "auto"` you need not know when to start. Averaging begins where the validation loss
+#' has not fallen for `n_converge` validations: with the first of these. Training stops when it
+#' was above a threshold for `n_tolerance` validations in a row. The threshold is the mean loss of the first
+#' `n_converge` validations, times `1 + tolerance_ratio`. The average is that of the weights at the end of the epochs in
+#' between. This is the rule of SWAD, and it gives the numbers of its authors' code, which also averages within epochs.
+#' Give `fit()` `validation_data` or `validation_split`. Without it, or if the loss falls to the end, there is no
+#' average: the model keeps its weights, and a Python warning says so. The callback holds up to
+#' `n_tolerance` copies of the weights in memory (and in `backup_dir`).
+#' ```r
+#' model |> fit(x, y, epochs = 100, validation_split = 0.1, callbacks = callback_swa("auto"))
+#' ```
+#'
 #' @section Batch normalization:
 #' Batch-norm statistics belong to the weights that they were computed with. In a model with batch
 #' norm that isn't frozen, the last epoch therefore does not train. Instead the callback puts the average
@@ -32,7 +45,9 @@
 #'
 #' @section Other callbacks, errors and interrupts:
 #' Put callbacks that look at the model at the end of an epoch, such as `callback_model_checkpoint()`,
-#' after `callback_swa()` in the list, so that they see the average in the last epoch.
+#' after `callback_swa()` in the list, so that they see the average in the last epoch. Put
+#' `callback_early_stopping(restore_best_weights = TRUE)` before it: at the end of training it overwrites
+#' the weights, and a Python warning says so if that was the average.
 #' After an error or an interrupt, in training or validation, the model
 #' has its own weights and batch-norm statistics, even in the last epoch.
 #'
@@ -56,6 +71,8 @@
 #'
 #' @param start_epoch The first epoch, counted from 1 as `fit()` prints them, that enters
 #'   the average: a whole number, 2 or more, and lower than the `epochs` of `fit()`.
+#'   `"auto"` finds the first and the last epoch from the validation loss, see below; it needs
+#'   `lr_schedule = "manual"` and `swa_freq = 1`.
 #' @param lr_schedule `"manual"`, `"constant"` or `"cyclic"`.
 #' @param swa_lr Learning rate while averaging (the lowest one in a cycle): a number from 0 to
 #'   the optimizer's rate. `"auto"`, the default, is a tenth of the optimizer's rate.
@@ -75,6 +92,12 @@
 #'   exist. After each epoch the callback saves the average there (the last two are kept), so that a
 #'   `fit()` in another session can go on, and it deletes them when training is done. `NULL`, the
 #'   default, saves nothing.
+#' @param n_converge Only for `start_epoch = "auto"`: averaging begins where this many validations bring no lower loss.
+#'   A whole number, 1 or more.
+#' @param n_tolerance Only for `start_epoch = "auto"`: training stops after this many validations above the threshold.
+#'   A whole number, 1 or more.
+#' @param tolerance_ratio Only for `start_epoch = "auto"`: how far the threshold is above the loss at the start, as a
+#'   part of that loss: a number, 0 or more.
 #' @returns A Python callback for `fit()` of the R package keras3 or keras (see
 #'   [kerasoptimizers-package] for which).
 #' @section Errors:
@@ -83,6 +106,9 @@
 #' @references Izmailov et al. (2018), *Averaging Weights Leads to Wider Optima and
 #'   Better Generalization*, <https://arxiv.org/abs/1803.05407>. Arguments, schedules and
 #'   averages are those of the Python package keras-swa.
+#'
+#'   Cha et al. (2021), *SWAD: Domain Generalization by Seeking Flat Minima*, <https://arxiv.org/abs/2102.08604>, for
+#'   `start_epoch = "auto"`.
 #' @family schedules and callbacks
 #' @export
 #' @examplesIf Sys.getenv("RETICULATE_PYTHON") != "" && reticulate::py_module_available("keras")
@@ -95,10 +121,11 @@
 #' model$fit(x, y, epochs = 8L, verbose = 0L, callbacks = list(swa))
 callback_swa <- function(start_epoch, lr_schedule = "manual", swa_lr = "auto",
                          swa_lr2 = "auto", swa_freq = 1, batch_size = NULL, verbose = 0,
-                         data = NULL, backup_dir = NULL) {
+                         data = NULL, backup_dir = NULL, n_converge = 3, n_tolerance = 6,
+                         tolerance_ratio = 0.3) {
   generation <- default_generation(rlang::current_env())
   callback <- call_ours("SWACallback", generation, list(
-    start_epoch = whole(start_epoch, 2),
+    start_epoch = whole(start_epoch, 2, word = "auto"),
     lr_schedule = choice(lr_schedule, c("manual", "constant", "cyclic")),
     swa_lr = not_negative(swa_lr, word = "auto"),
     swa_lr2 = optional(not_negative, swa_lr2, word = "auto"),
@@ -106,7 +133,10 @@ callback_swa <- function(start_epoch, lr_schedule = "manual", swa_lr = "auto",
     batch_size = optional(whole, batch_size, 1),
     verbose = choice(verbose, c(0, 1)),
     data = optional(examples, data, again = TRUE),
-    backup_dir = if (!is.null(backup_dir)) path.expand(string(backup_dir))
+    backup_dir = if (!is.null(backup_dir)) path.expand(string(backup_dir)),
+    n_converge = whole(n_converge, 1),
+    n_tolerance = whole(n_tolerance, 1),
+    tolerance_ratio = not_negative(tolerance_ratio)
   ))
   # R's plot() and as.data.frame() of a history need one value for each epoch.
   callback$history_by_epoch <- TRUE

@@ -51,12 +51,13 @@
 #' @param models A list of built Keras models and paths (or a character vector of paths), in any mix.
 #' @param weights Numbers, 0 or more, one for each model and not all 0. They are divided by their sum. `NULL`, the
 #'   default, weighs all alike.
-#' @param into A built model that gets the result and is returned. `NULL`, the default, makes a new model like the first.
+#' @param into A built model that gets the result and is returned. `NULL`, the default, makes a new model like the
+#'   first.
 #' @param data Inputs to recompute batch norm with: an array, a list of arrays for several inputs, or a
 #'   Python data set. `NULL`, the default, leaves the mean of the statistics.
 #' @param batch_size Number of examples in a batch of `data`: a whole number, 1 or more.
-#' @param progress `TRUE` or `FALSE`: whether to show a progress bar where the work takes more than a moment. The default
-#'   is `TRUE` in interactive sessions.
+#' @param progress `TRUE` or `FALSE`: whether to show a progress bar if the work takes more than a moment. The
+#'   default is `TRUE` in interactive sessions.
 #' @param a,b Two models or paths.
 #' @param fraction How far to go from `a` (0) to `b` (1): a number from 0 to 1.
 #' @param method `"linear"` for the straight line between the weights. `"slerp"` for the arc between them, for each

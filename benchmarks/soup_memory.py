@@ -41,10 +41,8 @@ def average(keras, ours, folder, files):
         peak.write("5")
     model = ours.average_models([f"{folder}/{i}.keras" for i in range(files)])
     copy = model.count_params() * 4 / 2**20
-    print(
-        f"{files} files of {copy:.0f} MiB: {(memory('VmHWM') - before - copy) / copy:.2f} copies beside the new model, "
-        f"{time.perf_counter() - start:.1f} s"
-    )
+    more, seconds = (memory("VmHWM") - before - copy) / copy, time.perf_counter() - start
+    print(f"{files} files of {copy:.0f} MiB: {more:.2f} copies besides the new model, {seconds:.1f} s")
 
 
 def main():

@@ -20,7 +20,7 @@ def run(case, from_state_at=None):
     for i, loss in enumerate(case["losses"]):
         if i == from_state_at:
             valley, old = LossValley(**case["config"]), valley
-            valley.restore(old.state())
+            valley.take_entries(old.entries())
         valley.add(loss, weights_of(case, i))
         converged_at = i if converged_at is None and valley.converged is not None else converged_at
         dead_at = i if dead_at is None and valley.dead else dead_at

@@ -25,6 +25,7 @@ TESTED = {
         "_all_reduce_sum_gradients",
         "_backend_update_step",
         "_clip_gradients",
+        "_compile_config",
         "_distribution_strategy",
         "_flatten_layers",
         "_iterations",
@@ -44,6 +45,7 @@ TESTED = {
         "_build_learning_rate",
         "_built",
         "_clip_gradients",
+        "_compile_config",
         "_create_all_weights",
         "_create_iteration_variable",
         "_decayed_lr",
@@ -234,6 +236,16 @@ def test_layers_of_a_model_are_those_at_any_depth(generation):
     layers = list(private(generation.name).layers_of(model))
     assert model in layers
     assert {"inner", "last"} <= {layer.name for layer in layers}
+
+
+def test_the_arguments_of_compile_are_kept_as_they_were_given(generation):
+    def loss(y, out):
+        return out
+
+    model = generation.keras.Sequential([generation.keras.Input((1,)), generation.keras.layers.Dense(1)])
+    assert private(generation.name).compile_arguments(model) == {}
+    model.compile("sgd", loss)
+    assert private(generation.name).compile_arguments(model)["loss"] is loss
 
 
 @pytest.mark.skipif(BACKEND != "tensorflow", reason="Strategies are TensorFlow's.")

@@ -136,6 +136,7 @@ def test_files_of_all_formats_average_as_their_models_do(kit, models, folder, ki
     assert_holds(kit.average_models([pathlib.Path(files[0]), models[1], files[2]], into=into), mean_of(models))
 
 
+@pytest.mark.once
 @pytest.mark.filterwarnings(f"ignore:.*{BATCH_NORM}")
 def test_weights_are_divided_by_their_sum_and_zero_leaves_a_model_out(kit, models):
     assert_holds(kit.average_models(models, [1, 2, 5.5]), mean_of(models, [1, 2, 5.5]))
@@ -151,7 +152,7 @@ def test_one_model_averages_to_itself_bit_for_bit(kit, models, folder):
             assert_holds(kit.average_models([one, one], [1, 0], into=into), models[1].get_weights())
 
 
-def test_seeds_and_counters_are_the_first_models(kit):
+def test_seeds_and_counters_are_the_first_models(kit, tmp_path):
     def counting():
         class Counts(kit.keras.layers.Layer):
             def build(self, input_shape):
@@ -168,7 +169,11 @@ def test_seeds_and_counters_are_the_first_models(kit):
         model.layers[0].calls.assign(count)
     # Nobody has registered the layer's class.
     mean = kit.average_models(models[::-1])
-    assert int(mean.layers[0].calls.numpy() if hasattr(mean.layers[0].calls, "numpy") else 0) == 9
+    assert int(np.array(mean.layers[0].calls)) == 9
+    for i, model in enumerate(models):
+        model.save_weights(tmp_path / f"{i}.weights.h5")
+    for these in (models[::-1], [tmp_path / "1.weights.h5", tmp_path / "0.weights.h5"]):
+        assert int(np.array(kit.average_models(these, into=counting()).layers[0].calls)) == 9
     if kit.name == "keras3":
         dropout = [kit.keras.Sequential([kit.keras.Input((2,)), kit.keras.layers.Dropout(0.5, seed=s)]) for s in (1, 2)]
         dropout[1].add(kit.keras.layers.Dense(1)), dropout[0].add(kit.keras.layers.Dense(1))
@@ -206,6 +211,15 @@ def test_batch_norm_is_recomputed_where_data_is_given(kit, models, folder):
         assert any((a != b).any() for a, b in zip(mean.get_weights(), mean_of(models[:2])))
         # Models without batch norm need none.
         kit.average_models([model_of(kit, seed, norm=False) for seed in range(2)])
+
+
+def test_a_loss_that_nobody_has_registered_is_taken_over(kit):
+    def own_loss(y, out):
+        return (y - out) ** 2
+
+    models = [model_of(kit, seed, norm=False) for seed in range(2)]
+    models[0].compile("adam", own_loss)
+    assert kit.average_models(models).loss is own_loss
 
 
 def test_words_of_a_lookup_table_are_the_first_models(kit):
@@ -270,6 +284,7 @@ def different(kit, name):
     return kinds[name]()
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("what", ["shape", "names", "activation", "layers", "more layers"])
 def test_models_that_are_not_alike_are_refused_before_anything_is_changed(kit, models, tmp_path, what):
     other = different(kit, what)
@@ -285,6 +300,7 @@ def test_models_that_are_not_alike_are_refused_before_anything_is_changed(kit, m
     assert_holds(into, before)
 
 
+@pytest.mark.once
 def test_dropout_and_numbers_in_names_make_no_difference(kit):
     def built(rate):
         layers = kit.keras.layers
@@ -294,6 +310,7 @@ def test_dropout_and_numbers_in_names_make_no_difference(kit):
     assert_holds(kit.average_models(models), mean_of(models))
 
 
+@pytest.mark.once
 @pytest.mark.filterwarnings(f"ignore:.*{BATCH_NORM}")
 def test_bad_arguments_are_refused_in_one_line(kit, models, folder, tmp_path):
     average, other = kit.average_models, kit.keras.Sequential([kit.keras.layers.Dense(2)])
@@ -330,6 +347,7 @@ def test_bad_arguments_are_refused_in_one_line(kit, models, folder, tmp_path):
     assert "`mode` must" in error_of(lambda: kit.greedy_soup(models, lambda model: 1, mode="lower"))
 
 
+@pytest.mark.once
 def test_the_other_keras_is_refused(kit):
     if kit.name == "tf_keras":
         other, models = Generation("keras3"), models_of("tf_keras")
@@ -359,6 +377,7 @@ def test_weights_that_are_not_finite_are_refused_and_into_keeps_its_own(kit, mod
         assert_holds(into, before)
 
 
+@pytest.mark.once
 @pytest.mark.filterwarnings(f"ignore:.*{BATCH_NORM}")
 def test_interpolation_goes_from_one_model_to_the_other(kit, models, folder):
     a, b = models[:2]
@@ -425,6 +444,7 @@ def test_a_greedy_soup_is_scored_after_batch_norm_and_can_be_evaluated(kit, fold
     assert len(scores) == 5
 
 
+@pytest.mark.once
 def test_into_keeps_its_own_where_a_score_fails(kit, folder):
     into = model_of(kit, 6)
     before, calls = into.get_weights(), []
@@ -492,12 +512,14 @@ def test_checkpoints_are_the_newest_or_the_best(kit, models, directory):
     np.testing.assert_allclose(scored.soup["scores"], [-sums[0], -sums[1]], rtol=1e-6)
 
 
+@pytest.mark.once
 @pytest.mark.filterwarnings(f"ignore:.*{BATCH_NORM}")
 def test_fewer_checkpoints_than_asked_for_are_averaged_with_a_warning(kit, models, directory):
     with pytest.warns(UserWarning, match="`n` is 5, and .* has 3 checkpoints"):
         assert_holds(kit.average_checkpoints(directory), mean_of([models[2], models[1], models[0]]))
 
 
+@pytest.mark.once
 def test_folders_that_do_not_fit_are_refused_in_one_line(kit, directory, tmp_path):
     average = kit.average_checkpoints
     assert "`directory` must be a folder" in error_of(lambda: average(tmp_path / "missing"))

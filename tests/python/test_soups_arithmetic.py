@@ -119,3 +119,7 @@ def test_a_score_that_is_no_number_is_never_taken():
     tried = []
     chosen, best = arithmetic.greedy([np.nan, 1.0, 2.0], lambda of: tried.append(of) or np.nan)
     assert (chosen, best, tried) == ([2], 2.0, [[2, 1]])
+
+
+def test_a_model_stays_only_where_the_soup_is_strictly_better():
+    assert arithmetic.greedy([1.0, 2.0, 1.5], lambda of: 2.0 if len(of) == 2 and of[1] == 2 else 3.0) == ([1, 0], 3.0)

@@ -623,10 +623,10 @@ def test_messages(kit, capsys):
 @pytest.mark.parametrize(
     "arguments, error, message",
     [
-        ({"start_epoch": 1}, ValueError, "`start_epoch` must be a whole number >= 2, not 1."),
-        ({"start_epoch": 2.5}, ValueError, "`start_epoch` must be a whole number >= 2, not 2.5."),
-        ({"start_epoch": "2"}, ValueError, "`start_epoch` must be a whole number >= 2, not '2'."),
-        ({"start_epoch": None}, TypeError, "`start_epoch` must be a whole number >= 2, not None."),
+        ({"start_epoch": 1}, ValueError, "`start_epoch` must be 'auto' or a whole number >= 2, not 1."),
+        ({"start_epoch": 2.5}, ValueError, "`start_epoch` must be 'auto' or a whole number >= 2, not 2.5."),
+        ({"start_epoch": "2"}, ValueError, "`start_epoch` must be 'auto' or a whole number >= 2, not '2'."),
+        ({"start_epoch": None}, TypeError, "`start_epoch` must be 'auto' or a whole number >= 2, not None."),
         ({"lr_schedule": "linear"}, ValueError, "`lr_schedule` must be 'manual', 'constant' or"),
         ({"lr_schedule": None}, TypeError, "`lr_schedule` must be 'manual', 'constant' or"),
         ({"swa_freq": 0}, ValueError, "`swa_freq` must be a whole number >= 1, not 0."),

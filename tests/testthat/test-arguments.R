@@ -57,6 +57,7 @@ valid <- list(
   optimizer_power_average = list("sgd"),
   optimizer_moving_average = list("sgd"), lookahead_mechanism = list("sgd"),
   optimizer_lars = list(), callback_swa = list(2), callback_swap_averages = list(),
+  callback_average_early_stopping = list(),
   callback_average_model_checkpoint = list(update_weights = FALSE, filepath = "model.keras"),
   learning_rate_schedule_swa = list(
     initial_learning_rate = 0.1, swa_learning_rate = 0.01, start_averaging = 10
@@ -128,7 +129,7 @@ wrong <- list(
                                        c(not_null(at_least_1), list("1" = 1)))
   )),
   callback_swa = list(
-    start_epoch = list("a whole number >= 2", c(at_least_1, list("1" = 1))),
+    start_epoch = list("\"auto\" or a whole number >= 2", c(at_least_1, list("1" = 1))),
     lr_schedule = list('"manual", "constant" or "cyclic"', names_and('"linear"' = "linear")),
     swa_lr = list('"auto" or a number >= 0', c(never_a_number, null)),
     swa_lr2 = list('"auto" or a number >= 0', never_a_number),
@@ -137,7 +138,20 @@ wrong <- list(
     verbose = list("0 or 1", not_0_or_1),
     data = list("an array, a list of arrays or a data set",
                 c(not_null(not_data), list("a function" = mean))),
-    backup_dir = list("a string", not_null(not_a_string))
+    backup_dir = list("a string", not_null(not_a_string)),
+    n_converge = list("a whole number >= 1", at_least_1),
+    n_tolerance = list("a whole number >= 1", at_least_1),
+    tolerance_ratio = list("a number >= 0", c(never_a_number, null))
+  ),
+  callback_average_early_stopping = list(
+    monitor = list("a string", not_a_string),
+    min_delta = list("a number >= 0", c(never_a_number, null)),
+    verbose = list("0 or 1", not_0_or_1),
+    patience = list("a whole number >= 0", counts),
+    mode = list('"auto", "min" or "max"', names_and('"up"' = "up")),
+    baseline = list("a number", never_a_number[!names(never_a_number) %in% "-1"]),
+    restore_best_average = list("TRUE or FALSE", not_a_flag),
+    start_from_epoch = list("a whole number >= 0", counts)
   ),
   callback_swap_averages = list(weights_too = list("TRUE or FALSE", not_a_flag)),
   callback_average_model_checkpoint = list(
@@ -190,7 +204,7 @@ test_that("each argument that a help page lists is refused something", {
 })
 
 test_that("an argument without a default must be given", {
-  expect_refused(callback_swa(), "`start_epoch` must be given: a whole number >= 2.")
+  expect_refused(callback_swa(), '`start_epoch` must be given: "auto" or a whole number >= 2.')
   expect_refused(callback_average_model_checkpoint(), "`update_weights` must be given: TRUE or FALSE.")
   expect_refused(callback_average_model_checkpoint(TRUE), "`filepath` must be given: a string.")
   expect_refused(

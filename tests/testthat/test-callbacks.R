@@ -160,3 +160,28 @@ test_that("callback_swa() says what it does when asked to", {
   expect_match(said(verbose = TRUE), "averaging of weights starts")
   expect_identical(said(), "")
 })
+
+for (module in c("keras", "tf_keras")) {
+  test_that(paste("averaging starts and stops by the validation loss:", module), {
+    keras <- local_keras(module)
+    model <- iris_model("sgd", keras)
+    # No loss is lower than the first one of these: the rate does nothing.
+    model$optimizer$learning_rate <- 0
+    before <- weights_of(model)
+    swa <- callback_swa("auto", n_converge = 2, n_tolerance = 2)
+    fit(model, 4, list(swa), validation_split = 0.2)
+    expect_gt(swa$snapshots, 0)
+    expect_equal(weights_of(model), before, tolerance = 1e-6)
+    expect_output(print(swa), "auto")
+  })
+
+  test_that(paste("early stopping restores the best averages:", module), {
+    keras <- local_keras(module)
+    model <- iris_model(optimizer_ema(keras$optimizers$SGD(5), average_decay = 0.5), keras)
+    early <- callback_average_early_stopping(patience = 1)
+    fit(model, 30, list(early), validation_split = 0.2)
+    expect_gt(early$stopped_epoch, early$best_epoch)
+    expect_equal(weights_of(model), averages_of(model), ignore_attr = TRUE)
+    expect_error(fit(iris_model("sgd", keras), 2, list(early)), "averaging")
+  })
+}

@@ -201,7 +201,7 @@ test_that("arguments stand in the order of the originals", {
   ))
   expect_identical(names(formals(callback_swa)), c(
     "start_epoch", "lr_schedule", "swa_lr", "swa_lr2", "swa_freq", "batch_size", "verbose", "data",
-    "backup_dir"
+    "backup_dir", "n_converge", "n_tolerance", "tolerance_ratio"
   ))
   expect_identical(names(formals(callback_average_model_checkpoint)), c(
     "update_weights", "filepath", "monitor", "verbose", "save_best_only", "save_weights_only",

@@ -497,3 +497,41 @@ test_that("a keras script: soups of models and checkpoints", {
     ending <- "hdf5"
   ', soup_script), env = "TF_USE_LEGACY_KERAS=1"))
 })
+
+validation_script <- '
+  suppressMessages({
+    model |> fit(x, y, epochs = 40, batch_size = 15, verbose = 0, validation_split = 0.2,
+                 callbacks = list(callback_average_early_stopping(patience = 3)))
+  })
+  before <- get_weights(model)
+  assign_average_vars(model)
+  cat("restored:", isTRUE(all.equal(get_weights(model), before, tolerance = 1e-6)), "\\n")
+  swa <- callback_swa("auto", n_converge = 2, n_tolerance = 2, tolerance_ratio = 0.01)
+  model |> fit(x[order(y %% 2), ], y[order(y %% 2)], epochs = 30, batch_size = 15, verbose = 0, validation_split = 0.2,
+               callbacks = list(swa))
+  cat("averaged:", swa$snapshots > 0, "\\n")
+'
+
+expect_validated <- function(output) {
+  for (line in c("restored: TRUE", "averaged: TRUE")) expect_match(output, paste0("^", line), all = FALSE)
+}
+
+test_that("a keras3 script: starts and stops from validation", {
+  skip_without_r_package("keras3")
+  python_keras()
+  expect_validated(run_r(c(data, "library(keras3)", "library(kerasoptimizers)", '
+    set_random_seed(1)
+    model <- keras_model_sequential(input_shape = 4) |> layer_dense(3, activation = "softmax")
+    model |> compile(optimizer = optimizer_ema(optimizer_adam(0.1)), loss = "sparse_categorical_crossentropy")
+  ', validation_script)))
+})
+
+test_that("a keras script: starts and stops from validation", {
+  skip_without_r_package("keras")
+  python_keras("tf_keras")
+  expect_validated(run_r(c(data, "library(keras)", "library(kerasoptimizers)", '
+    tensorflow::set_random_seed(1)
+    model <- keras_model_sequential(input_shape = 4) |> layer_dense(3, activation = "softmax")
+    model |> compile(optimizer = optimizer_ema(optimizer_adam(0.1)), loss = "sparse_categorical_crossentropy")
+  ', validation_script), env = "TF_USE_LEGACY_KERAS=1"))
+})

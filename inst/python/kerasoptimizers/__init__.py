@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from .keras3 import (
         LARS,
         SWAG,
+        AverageEarlyStopping,
         AverageModelCheckpoint,
         AverageSnapshots,
         GaussianNLL,
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from .methods import *  # noqa: F403
 
 __all__ = [
+    "AverageEarlyStopping",
     "AverageModelCheckpoint",
     "AverageSnapshots",
     "GaussianNLL",

@@ -35,10 +35,10 @@ def refuse(name, allowed, value):
     raise error(f"`{name}` must be {allowed}, not {in_short(value)}.")
 
 
-def whole(name, value, minimum):
-    """An integer that is at least `minimum`."""
+def whole(name, value, minimum, word=None):
+    """An integer that is at least `minimum`; messages say that `word` is allowed, too."""
     if isinstance(value, bool) or not isinstance(value, numbers.Integral) or value < minimum:
-        refuse(name, f"a whole number >= {minimum}", value)
+        refuse(name, f"{repr(word) + ' or ' if word else ''}a whole number >= {minimum}", value)
     if value > _LARGEST:
         refuse(name, f"a whole number <= {_LARGEST}", value)
     return int(value)

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from . import arguments
+from .files import listed, numbered
 
 
 class Snapshot(NamedTuple):
@@ -138,33 +139,32 @@ class LossValley:
             done._join(rest.pop(0))
         return done
 
-    # What a file keeps of it.
+    # In a file.
 
-    def state(self) -> dict[str, Any]:
-        """Numbers and lists of arrays from which `restore()` makes the same again."""
-        latest = list(self._latest)
+    def entries(self) -> dict[str, Any]:
+        """All that it knows, as `files.save_arrays()` takes it."""
         return {
             "valley_validations": self.validations,
             "valley_converged": -1 if self.converged is None else self.converged,
             "valley_threshold": math.nan if self.threshold is None else self.threshold,
             "valley_dead": self.dead,
-            "valleyaverage": self.average or [],
-            "valleyaveraged": [np.array(self.averaged, "int64")],
-            "valleyfacts": [np.array([[s.number, s.loss] for s in latest], "float64").reshape(len(latest), 2)],
-            "valleylatest": [array for snapshot in latest for array in snapshot.weights],
+            "valley_averaged": np.array(self.averaged, "int64"),
+            "valley_latest": np.array([[s.number, s.loss] for s in self._latest], "float64").reshape(-1, 2),
+            **numbered("valley_average", self.average or ()),
+            **numbered("valley_weights", [array for snapshot in self._latest for array in snapshot.weights]),
         }
 
-    def restore(self, state: dict[str, Any]) -> None:
-        """Take over what `state()` returned."""
-        self.validations, self.dead = int(state["valley_validations"]), bool(state["valley_dead"])
-        self.converged = None if state["valley_converged"] < 0 else int(state["valley_converged"])
-        self.threshold = None if math.isnan(state["valley_threshold"]) else float(state["valley_threshold"])
-        self.average = list(state["valleyaverage"]) or None
-        self.averaged = [int(number) for number in state["valleyaveraged"][0]]
-        facts, arrays = state["valleyfacts"][0], list(state["valleylatest"])
-        each = len(arrays) // len(facts) if len(facts) else 0
+    def take_entries(self, entries: dict[str, Any]) -> None:
+        """Become what these entries say."""
+        self.validations, self.dead = int(entries["valley_validations"]), bool(entries["valley_dead"])
+        self.converged = None if entries["valley_converged"] < 0 else int(entries["valley_converged"])
+        self.threshold = None if math.isnan(entries["valley_threshold"]) else float(entries["valley_threshold"])
+        self.average = listed("valley_average", entries) or None
+        self.averaged = [int(number) for number in entries["valley_averaged"]]
+        latest, arrays = entries["valley_latest"], listed("valley_weights", entries)
+        each = len(arrays) // max(len(latest), 1)
         self._latest.clear()
-        for i, (number, loss) in enumerate(facts):
+        for i, (number, loss) in enumerate(latest):
             self._latest.append(Snapshot(int(number), float(loss), arrays[i * each : (i + 1) * each]))
 
     @property

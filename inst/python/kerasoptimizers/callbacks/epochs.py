@@ -41,13 +41,13 @@ class ByEpochs(Watching):
         if lr_schedule == "cyclic" and self.period < 2:
             arguments.refuse(self.period_name, "a whole number >= 2 with a cyclic schedule", period)
         self.swa_lr, self.swa_lr2 = swa_lr, swa_lr2
-        if not _automatic(swa_lr):
+        if not automatic(swa_lr):
             self.swa_lr = _rate("swa_lr", swa_lr)
         if swa_lr2 is None:
-            self.swa_lr2 = "auto" if _automatic(swa_lr) else 10 * self.swa_lr
-        elif not _automatic(swa_lr2):
+            self.swa_lr2 = "auto" if automatic(swa_lr) else 10 * self.swa_lr
+        elif not automatic(swa_lr2):
             self.swa_lr2 = _rate("swa_lr2", swa_lr2)
-            if _automatic(swa_lr):
+            if automatic(swa_lr):
                 raise ValueError("`swa_lr2` can only be given together with `swa_lr`.")
             if lr_schedule == "cyclic" and self.swa_lr > self.swa_lr2:
                 arguments.refuse("swa_lr", f"at most `swa_lr2` ({self.swa_lr2})", swa_lr)
@@ -101,12 +101,22 @@ class ByEpochs(Watching):
         """Whether an epoch trains."""
         return True
 
+    @property
+    def first_epoch(self) -> int:
+        """The first epoch (counted from 1) that has a snapshot; 0 where that is not known before."""
+        return self.start_epoch
+
+    def end_epoch(self, epoch: int, logs: Any) -> None:
+        """What is done at the end of an epoch that trained."""
+        if self._is_due(epoch):
+            self.take(self.model)
+
     # During fit().
 
     def on_train_begin(self, logs: Any = None) -> None:
         model = self.model
         self._epochs = self.params["epochs"]
-        if self.start_epoch >= self._epochs:
+        if self.first_epoch >= self._epochs:
             arguments.refuse("start_epoch", f"lower than `epochs` ({self._epochs})", self.start_epoch)
         if self._owner not in (None, model):
             self.forget()
@@ -150,8 +160,8 @@ class ByEpochs(Watching):
             self.lr_record.pop()
         self._epoch_rates += self.lr_record[-1:]
         self.epoch_record.append((epoch + 1, len(self.lr_record), self.snapshots))
-        if self.trains(epoch) and self._is_due(epoch):
-            self.take(self.model)
+        if self.trains(epoch):
+            self.end_epoch(epoch, logs)
         if self._backup is not None:
             self._backup.write(epoch + 1, self._state())
 
@@ -181,16 +191,16 @@ class ByEpochs(Watching):
 
     def _go_on_or_start(self, model, epoch):
         self._first = False
-        if epoch < self.start_epoch:
+        if epoch < max(self.first_epoch, 1):
             self.forget()
-        elif not self.snapshots:
+        elif self.snapshots:
+            self.require_fit(model)
+        elif self.first_epoch:
             warnings.warn(
                 f"Training goes on with epoch {epoch + 1}, and the callback has no {self.content} of the "
                 f"epochs from {self.start_epoch} on: it starts now.",
                 stacklevel=2,
             )
-        else:
-            self.require_fit(model)
 
     def _state(self):
         numbers: dict[str, Any] = {"snapshots": self.snapshots, "steps": self._steps or 0}
@@ -237,10 +247,10 @@ class ByEpochs(Watching):
         if self._rates and rate == self._last_rate:
             # Set by an earlier fit(): not the optimizer's own.
             rate = self._rates[0]
-        swa_lr = 0.1 * rate if _automatic(self.swa_lr) else self.swa_lr
+        swa_lr = 0.1 * rate if automatic(self.swa_lr) else self.swa_lr
         if rate < swa_lr:
             arguments.refuse("swa_lr", f"at most the optimizer's learning rate ({rate:g})", swa_lr)
-        swa_lr2 = swa_lr + 0.25 * (rate - swa_lr) if _automatic(self.swa_lr2) else self.swa_lr2
+        swa_lr2 = swa_lr + 0.25 * (rate - swa_lr) if automatic(self.swa_lr2) else self.swa_lr2
         return rate, swa_lr, swa_lr2
 
     @staticmethod
@@ -278,8 +288,9 @@ class ByEpochs(Watching):
             print(f"\nEpoch {epoch + 1:05d}: {text}")
 
 
-def _automatic(rate):
-    return isinstance(rate, str) and rate == "auto"
+def automatic(value: Any) -> bool:
+    """Whether the value of an argument is "auto"."""
+    return isinstance(value, str) and value == "auto"
 
 
 def _rate(name, value):

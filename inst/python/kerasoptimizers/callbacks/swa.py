@@ -7,8 +7,9 @@ import numpy as np
 
 from .. import arguments, batch_norm
 from ..files import listed, numbered
+from ..loss_valley import LossValley
 from ..values import Held, Replaced, assign_all
-from .epochs import ByEpochs
+from .epochs import ByEpochs, automatic
 
 
 class SWACallback(ByEpochs):
@@ -33,6 +34,13 @@ class SWACallback(ByEpochs):
     `train_step` of its own). With `data` the last epoch trains, and a separate pass
     over `data` follows.
 
+    With `start_epoch` "auto" the validation loss says when to start and when to stop, by the rule of SWAD
+    (`LossValley`): averaging begins where the loss has not fallen for `n_converge` validations, and training stops
+    when `n_tolerance` of them in a row were worse than there by more than the part `tolerance_ratio`. The average is
+    that of the weights at the validations in between. Where batch norm needs a forward pass, that is one more epoch.
+    `fit()` must be given validation data. Up to `n_tolerance` copies of the weights are kept on the host. If the loss
+    falls to the end, there is no average: a warning says so, and the model keeps its weights.
+
     An error or interrupt while training leaves the model with its own weights and statistics,
     also in that last epoch and its validation. Callbacks that look at the model at the ends of
     epochs, as `ModelCheckpoint` does, come after this one in the list: in the last epoch they see
@@ -50,7 +58,8 @@ class SWACallback(ByEpochs):
 
     Args:
         start_epoch: int >= 2, the first epoch (counted from 1) that enters the average;
-            lower than `epochs` of `fit()`.
+            lower than `epochs` of `fit()`. "auto" finds the first and the last one from the validation loss; it
+            needs the schedule "manual" and a `swa_freq` of 1.
         lr_schedule: "manual", "constant" or "cyclic".
         swa_lr: float >= 0, learning rate while averaging, at most the optimizer's; "auto" for a
             tenth of that.
@@ -68,6 +77,10 @@ class SWACallback(ByEpochs):
             to it are kept there after each epoch, of the last two, and go when training is done.
             A `fit()` of another process that goes on with the training goes on with them.
             None keeps nothing.
+        n_converge: int >= 1, only for "auto": averaging begins where so many validations bring no lower loss.
+        n_tolerance: int >= 1, only for "auto": training stops after so many validations above the threshold.
+        tolerance_ratio: float >= 0, only for "auto": the threshold is the mean loss of the `n_converge` validations
+            times 1 + this.
 
     Attributes:
         swa_weights: list of arrays, float32 or wider, the average of the model's weights of
@@ -86,7 +99,8 @@ class SWACallback(ByEpochs):
 
     References:
         Izmailov et al. 2018, Averaging Weights Leads to Wider Optima and Better
-        Generalization, arXiv 1803.05407. Arguments and numbers are those of keras-swa.
+        Generalization, arXiv 1803.05407. Arguments and numbers are those of keras-swa. "auto": Cha et al. 2021, SWAD:
+        Domain Generalization by Seeking Flat Minima, arXiv 2102.08604.
     """
 
     __module__ = "kerasoptimizers"
@@ -96,7 +110,7 @@ class SWACallback(ByEpochs):
 
     def __init__(
         self,
-        start_epoch: int,
+        start_epoch: Any,
         lr_schedule: str = "manual",
         swa_lr: Any = "auto",
         swa_lr2: Any = "auto",
@@ -106,11 +120,24 @@ class SWACallback(ByEpochs):
         *,
         data: Any = None,
         backup_dir: Any = None,
+        n_converge: int = 3,
+        n_tolerance: int = 6,
+        tolerance_ratio: float = 0.3,
     ):
         super().__init__()
-        self.start_epoch = arguments.whole("start_epoch", start_epoch, 2)
+        # The valley of the validation loss, which says where averaging begins and ends.
+        self._valley: Any = LossValley(n_converge, n_tolerance, tolerance_ratio)
+        self.n_converge, self.n_tolerance, self.tolerance_ratio = n_converge, n_tolerance, tolerance_ratio
+        self.start_epoch: Any = start_epoch
+        if not automatic(start_epoch):
+            self._valley, self.start_epoch = None, arguments.whole("start_epoch", start_epoch, 2, word="auto")
         self._set_schedule(lr_schedule, swa_freq, swa_lr, swa_lr2)
         self.swa_freq = self.period
+        if self._valley is not None and lr_schedule != "manual":
+            arguments.refuse("lr_schedule", "'manual' where `start_epoch` is 'auto'", lr_schedule)
+        if self._valley is not None and self.period != 1:
+            arguments.refuse("swa_freq", "1 where `start_epoch` is 'auto'", swa_freq)
+        self._warned = False
         self.batch_size = arguments.optional(
             lambda name, value: arguments.whole(name, value, 1), "batch_size", batch_size
         )
@@ -125,6 +152,8 @@ class SWACallback(ByEpochs):
         self._pass: Any = None
         self._finished: list[Any] | None = None
         self._held: Held | None = None
+        # What the model's trainable weights were when training was done.
+        self._final: list[np.ndarray] | None = None
 
     #: How variables of the callback's Keras are read and written, and which class of passes is for it.
     backend: Any
@@ -139,16 +168,18 @@ class SWACallback(ByEpochs):
         self._held = None
         self._failed()
         super().on_train_begin(logs)
-        self._finished = None
+        self._finished = self._final = None
+        self._warned = False
         self._watch_fit()
         if self.verbose and self.data is None and layers:
             print("The model has batch normalization: the last epoch will be a forward pass that trains nothing.")
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
         super().on_epoch_begin(epoch, logs)
-        if epoch == self.start_epoch - 1:
+        if self._valley is None and epoch == self.start_epoch - 1:
             self._say(epoch, "averaging of weights starts")
         if not self.trains(epoch):
+            self._end_valley()
             self._start_pass(self.model)
             self._say(epoch, "forward pass with the averaged weights, to recalibrate batch norm")
 
@@ -161,23 +192,79 @@ class SWACallback(ByEpochs):
         if self._pass is not None:
             self._end_pass()
         super().on_epoch_end(epoch, logs)
+        if self._valley is not None and self._valley.dead:
+            # Where there is a pass yet to come, it is the next epoch.
+            passes = self.data is None and bool(self.pass_type().layers_of(self.model))
+            self.model.stop_training = self.model.stop_training or self._finished is not None or not passes
 
     def on_train_end(self, logs: Any = None) -> None:
         super().on_train_end(logs)
+        if self._finished is None:
+            self._end_valley()
         if self.snapshots:
             self._finish(self.model)
+            self._final = self._trainable_values(self.model)
         else:
-            warnings.warn(
-                f"There is no average: training ended before epoch {self.start_epoch} did, and the model keeps "
-                "its weights.",
-                stacklevel=2,
-            )
+            warnings.warn(f"There is no average: {self._why()}, and the model keeps its weights.", stacklevel=2)
         self._train_is_over()
+
+    def _why(self):
+        """Why there is no average."""
+        if self._valley is None:
+            return f"training ended before epoch {self.start_epoch} did"
+        if not self._valley.validations:
+            return "`start_epoch` 'auto' needs the loss of validation data, and there was none"
+        return f"the validation loss fell to the end (`n_converge` is {self.n_converge})"
+
+    # The valley of the validation loss.
+
+    @property
+    def first_epoch(self) -> int:
+        return self.start_epoch if self._valley is None else 0
+
+    def _is_due(self, epoch):
+        return self._valley is None and super()._is_due(epoch)
+
+    def _new_valley(self):
+        return LossValley(self.n_converge, self.n_tolerance, self.tolerance_ratio)
+
+    def end_epoch(self, epoch: int, logs: Any) -> None:
+        if self._valley is None:
+            super().end_epoch(epoch, logs)
+            return
+        loss = (logs or {}).get("val_loss")
+        if loss is None:
+            if not self._valley.validations and not self._warned:
+                self._warned = True
+                warnings.warn(
+                    f"`start_epoch` 'auto' needs the loss of validation data, and epoch {epoch + 1} has none: give "
+                    "fit() `validation_data` or `validation_split`.",
+                    stacklevel=2,
+                )
+            return
+        began = self._valley.converged is not None
+        self._valley.add(float(loss), self._values(self.model))
+        self._show_valley(self._valley)
+        if not began and self._valley.converged is not None:
+            self._say(epoch, f"averaging of weights starts: the lowest loss was {self.n_converge - 1} validations ago")
+        if self._valley.dead:
+            self._say(epoch, "averaging of weights ends: the loss is above its threshold")
+
+    def _end_valley(self):
+        """The average is that of all snapshots in the valley."""
+        if self._valley is not None:
+            self._show_valley(self._valley.result())
+
+    def _show_valley(self, valley):
+        self.swa_weights = valley.average
+        self.snapshots = 0 if valley.average is None else max(1, len(valley.averaged))
 
     # The average.
 
     def forget(self) -> None:
         self.swa_weights, self.snapshots = None, 0
+        if self._valley is not None:
+            self._valley = self._new_valley()
 
     def take(self, model: Any) -> None:
         if self._finished is not None:
@@ -188,17 +275,33 @@ class SWACallback(ByEpochs):
         self.snapshots += 1
 
     def entries(self) -> dict[str, Any]:
-        return {**numbered("weights", self.swa_weights or ()), **numbered("finished", self._finished or ())}
+        # With a valley, the average is in it.
+        weights = {} if self._valley is None else self._valley.entries()
+        weights = weights or numbered("weights", self.swa_weights or ())
+        return {**weights, **numbered("finished", self._finished or ())}
 
     def take_entries(self, entries: dict[str, Any], model: Any) -> None:
+        if ("valley_dead" in entries) != (self._valley is not None):
+            raise ValueError(
+                f"`backup_dir` must hold the average of a callback with the same `start_epoch`: in '{self.backup_dir}' "
+                f"it was {'auto' if self._valley is None else 'a number'}."
+            )
         weights, finished = listed("weights", entries), listed("finished", entries)
-        for values in (weights, finished):
+        held, valley = [weights, finished], None
+        if self._valley is not None:
+            valley = self._new_valley()
+            valley.take_entries(entries)
+            held += [valley.average, *(snapshot.weights for snapshot in valley.latest)]
+        for values in held:
             if values and not _fit(values, model):
                 raise ValueError(
                     f"`backup_dir` must hold the average of this model: in '{self.backup_dir}' "
                     "shapes differ from those of the model's weights."
                 )
         self.snapshots, self.swa_weights, self._finished = entries["snapshots"], weights or None, finished or None
+        if valley is not None:
+            self._valley = valley
+            self._show_valley(valley)
 
     def require_fit(self, model: Any) -> None:
         if not _fit(self.swa_weights, model):
@@ -207,7 +310,8 @@ class SWACallback(ByEpochs):
     def trains(self, epoch: int) -> bool:
         if self._pass is not None:
             return False
-        last = epoch == self._epochs - 1 and self.data is None and self.snapshots > 0
+        last = epoch == self._epochs - 1 or (self._valley is not None and self._valley.dead)
+        last = last and self.data is None and self.snapshots > 0
         return not (last and self.pass_type().layers_of(self._owner))
 
     def _values(self, model):
@@ -244,6 +348,21 @@ class SWACallback(ByEpochs):
         hooks += ["epoch_begin", "epoch_end", "train_end"]
         self.watch(self._fit, ["train_function", "evaluate"], self._failed, [f"on_{hook}" for hook in hooks])
         self._clear_backup_later()
+        self.after(self._fit, "on_train_end", self._warn_of_other_weights)
+
+    def _trainable_values(self, model):
+        return [self.backend.numpy(variable) for variable in model.trainable_variables]
+
+    def _warn_of_other_weights(self):
+        """Say that a callback that came after this one has put others in the place of the average."""
+        final, self._final = self._final, None
+        now = self._trainable_values(self.model) if final is not None else []
+        if any(not np.array_equal(one, other) for one, other in zip(final or [], now)):
+            warnings.warn(
+                "The model's weights are not the average: a callback after SWACallback has set others, as "
+                "EarlyStopping with `restore_best_weights` does at the end of training. Put it before SWACallback.",
+                stacklevel=2,
+            )
 
     def _failed(self):
         """Leave the model with its own weights and statistics, and with functions of its own."""

@@ -5,7 +5,7 @@ from typing import Any
 import keras
 
 from .. import sampling
-from ..callbacks import checkpoint, latest, snapshots, swa, swag, swap_averages
+from ..callbacks import checkpoint, early_stopping, latest, snapshots, swa, swag, swap_averages
 from . import batch_norm, private
 from .base import Base
 
@@ -70,3 +70,12 @@ class LatestAverage(latest.LatestAverage, keras.callbacks.Callback):
     @staticmethod
     def new_variable(shape: tuple[int, ...], dtype: str) -> Any:
         return keras.Variable("zeros", shape=shape, dtype=dtype, trainable=False)
+
+
+class AverageEarlyStopping(early_stopping.AverageEarlyStopping, keras.callbacks.Callback):
+    __doc__ = early_stopping.AverageEarlyStopping.__doc__
+    __module__ = "kerasoptimizers"
+
+    private = private
+    callback_list = keras.callbacks.CallbackList
+    early_stopping = keras.callbacks.EarlyStopping

@@ -6,6 +6,7 @@ from .. import methods
 from .batch_norm import update_batch_norm
 from .callbacks import (
     SWAG,
+    AverageEarlyStopping,
     AverageModelCheckpoint,
     AverageSnapshots,
     LatestAverage,
@@ -35,6 +36,7 @@ def register() -> None:
 
 
 __all__ = [
+    "AverageEarlyStopping",
     "AverageModelCheckpoint",
     "AverageSnapshots",
     "GaussianNLL",

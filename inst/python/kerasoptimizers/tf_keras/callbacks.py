@@ -6,7 +6,7 @@ import tensorflow as tf
 import tf_keras
 
 from .. import sampling
-from ..callbacks import checkpoint, latest, snapshots, swa, swag, swap_averages
+from ..callbacks import checkpoint, early_stopping, latest, snapshots, swa, swag, swap_averages
 from . import batch_norm, private
 from .base import Base
 
@@ -71,3 +71,12 @@ class LatestAverage(latest.LatestAverage, tf_keras.callbacks.Callback):
     @staticmethod
     def new_variable(shape: tuple[int, ...], dtype: str) -> Any:
         return tf.Variable(tf.zeros(shape, dtype), trainable=False)
+
+
+class AverageEarlyStopping(early_stopping.AverageEarlyStopping, tf_keras.callbacks.Callback):
+    __doc__ = early_stopping.AverageEarlyStopping.__doc__
+    __module__ = "kerasoptimizers.tf_keras"
+
+    private = private
+    callback_list = tf_keras.callbacks.CallbackList
+    early_stopping = tf_keras.callbacks.EarlyStopping
