@@ -357,7 +357,7 @@ class SWACallback(ByEpochs):
         """Say that a callback that came after this one has put others in the place of the average."""
         final, self._final = self._final, None
         now = self._trainable_values(self.model) if final is not None else []
-        if any(not np.array_equal(one, other) for one, other in zip(final or [], now)):
+        if any(not np.array_equal(one, other, equal_nan=True) for one, other in zip(final or [], now)):
             warnings.warn(
                 "The model's weights are not the average: a callback after SWACallback has set others, as "
                 "EarlyStopping with `restore_best_weights` does at the end of training. Put it before SWACallback.",
