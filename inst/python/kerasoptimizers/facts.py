@@ -177,6 +177,8 @@ def _same(value, default):
     """Whether a value is the default, but for its rounding to float32."""
     if isinstance(default, float) and isinstance(value, numbers.Real):
         return math.isclose(value, default, rel_tol=1e-6)
+    if isinstance(default, tuple):
+        return list(value) == list(default)
     return value == default or (value == [] and default is None)
 
 

@@ -491,13 +491,14 @@ class PowerAverage(AveragingOptimizer):
     ):
         sigma_rel = widths("sigma_rel", sigma_rel)
         rule = rules.PowerAverage(tuple(map(gamma_of, sigma_rel)), _number_of(shown_width, sigma_rel))
-        given = {"sigma_rel": sigma_rel, "shown_width": sigma_rel[rule.shown]}
+        given = {"sigma_rel": sigma_rel, "shown_width": None if shown_width is None else sigma_rel[rule.shown]}
         super().__init__(optimizer, rule, name, settings, given)
 
     @property
     def shown_width(self) -> float:
         """The width of the average that the model is shown."""
-        return self.given["shown_width"]
+        rule = self.averages.rule
+        return self.sigma_rel[list(rule.slots).index(rule.slot)]
 
     @shown_width.setter
     def shown_width(self, sigma_rel: float) -> None:
