@@ -181,7 +181,7 @@ def _same(value, default):
     if isinstance(default, float) and isinstance(value, numbers.Real):
         return math.isclose(value, default, rel_tol=1e-6)
     if isinstance(default, tuple):
-        default = list(default)
+        return list(value) == list(default)
     return value == default or (value == [] and default is None)
 
 

@@ -497,8 +497,8 @@ class PowerAverage(AveragingOptimizer):
     @property
     def shown_width(self) -> float:
         """The width of the average that the model is shown."""
-        shown = self.given["shown_width"]
-        return self.sigma_rel[0] if shown is None else shown
+        rule = self.averages.rule
+        return self.sigma_rel[list(rule.slots).index(rule.slot)]
 
     @shown_width.setter
     def shown_width(self, sigma_rel: float) -> None:
