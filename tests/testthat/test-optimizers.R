@@ -450,7 +450,7 @@ for (case in list(
        list(beta = 0.8, warmup_steps = 7, weight_lr_power = 1, r = 0.5, weight_decay_at_y = 0.01)),
   list("PrimalAveraging", optimizer_primal_averaging,
        list(train_interpolation = 0.5, eval_interpolation = 0.9)),
-  list("PowerAverage", optimizer_power_average, list(sigma_rel = c(0.1, 0.2), shown_width = 0.2))
+  list("PowerAverage", optimizer_power_average, list(sigma_rel = 0.1))
 )) {
   test_that(paste("R and Python end with exactly the same weights:", case[[1]]), {
     keras <- python_keras()
