@@ -156,7 +156,7 @@ ARGUMENTS = {
         "start_annealing": optional(whole(0)),
     },
     "SWACallback": {
-        "start_epoch": whole(2),
+        "start_epoch": ("must be 'auto' or a whole number >= 2", [*COUNTS, 1]),
         "lr_schedule": (
             "must be 'manual', 'constant' or 'cyclic'",
             [*STRINGS, "Cyclic", "linear", np.array(["a", "b"])],

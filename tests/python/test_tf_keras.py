@@ -93,7 +93,7 @@ def test_compile_of_the_other_generation_says_which_is_which():
 
     ours = keras.Sequential([keras.layers.Dense(1)]), tf_keras.Sequential([tf_keras.layers.Dense(1)])
     for model, optimizer, text in (
-        (ours[0], SWA("sgd"), r"<SWA for Keras 2 \(Python's tf_keras, R's keras::compile\(\)\)>"),
+        (ours[0], SWA("sgd"), r"<SWA for Keras 2 \(Python's tf_keras, R's keras::compile\(\)\): SGD, "),
         (ours[0], LARS(0.1), r"<LARS for Keras 2"),
         (ours[1], kerasoptimizers.SWA("sgd"), r"<SWA for Keras 3 \(Python's keras, R's keras3::"),
     ):

@@ -91,10 +91,8 @@ class AveragingOptimizer(LegacyMethods):
             self.learning_rate = checked["lr"]
 
     def __repr__(self) -> str:
-        settings = [f"{name}={value!r}" for name, value in vars(self).get("given", {}).items() if value is not None]
-        inner = vars(self).get("optimizer")
-        kind = repr(inner) if isinstance(inner, AveragingOptimizer) else type(inner).__name__
-        return f"{type(self).__name__}({', '.join([kind, *settings])})"
+        given = [f"{name}={value!r}" for name, value in self.given.items() if value is not None]
+        return f"{super().__repr__()[:-1]}: {', '.join([type(self.optimizer).__name__, *given])}>"
 
     def __setattr__(self, name, value):
         if name in self.inner_settings and "optimizer" in vars(self) and value not in (None, False):
