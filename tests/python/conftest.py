@@ -71,7 +71,9 @@ def pytest_collection_modifyitems(items):
         keras2 = item.path.stem.endswith("tf_keras") or any(isinstance(p, str) and p == "tf_keras" for p in parameters)
         if keras2:
             item.add_marker("keras2")
-        if item.get_closest_marker("sample") and os.environ["KERAS_BACKEND"] != "torch":
+        whole = item.get_closest_marker("every_case")
+        whole = whole is not None and (not whole.args or keras2)
+        if item.get_closest_marker("sample") and not whole and os.environ["KERAS_BACKEND"] != "torch":
             test = (item.path, item.originalname, keras2)
             if test in samples:
                 item.add_marker("long")

@@ -8,7 +8,7 @@ import kerasoptimizers
 from generations import METHODS, average_slot
 from kerasoptimizers import SWA, ExponentialMovingAverage, Lookahead, averaging_optimizer
 
-pytestmark = pytest.mark.oldest_keras
+pytestmark = [pytest.mark.oldest_keras, pytest.mark.sample]
 
 BACKEND = keras.backend.backend()
 each_method = pytest.mark.parametrize(
@@ -108,7 +108,6 @@ INNER = {
 }
 
 
-@pytest.mark.sample
 @pytest.mark.parametrize("steps", [pytest.param(None, marks=pytest.mark.long), 4])
 @pytest.mark.parametrize("setting", INNER)
 def test_settings_of_the_inner_optimizer_keep_working(setting, steps):
@@ -245,7 +244,6 @@ def multi(hidden=None, out=None, around_out=lambda optimizer: optimizer):
     )
 
 
-@pytest.mark.sample
 @needs_multi_optimizer
 @pytest.mark.parametrize("hidden, out", [(None, None), (4, 4), (2, 4), (4, None)])
 def test_a_multi_optimizer_updates_as_often_as_its_most_frequent_part(hidden, out):

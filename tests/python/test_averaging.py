@@ -19,6 +19,8 @@ from kerasoptimizers import (
     backends,
 )
 
+pytestmark = pytest.mark.sample
+
 BACKEND = keras.backend.backend()
 TENSORFLOW = BACKEND == "tensorflow"
 LOSS_SCALE_OUTERMOST = "on JAX a LossScaleOptimizer can only stand outermost"
@@ -146,7 +148,6 @@ def test_compiled_and_eager_training_agree(method, large, monkeypatch):
     assert_close(averages(compiled), averages(eager), 1e-5)
 
 
-@pytest.mark.sample
 @pytest.mark.parametrize("inner", ["sgd", "adam", "rmsprop", "adagrad", "adamw", "lion"])
 def test_inner_optimizers_by_name(inner):
     by_name, _ = train(SWA(inner, average_period=5))
@@ -928,6 +929,7 @@ class FirstStep(keras.callbacks.Callback):
         raise self.error
 
 
+@pytest.mark.every_case
 @each_method
 @pytest.mark.parametrize("error", [ValueError("broken"), KeyboardInterrupt("broken")], ids=["error", "interrupt"])
 @pytest.mark.parametrize("where", ["the loss", "on_train_batch_begin", "on_train_batch_end"])

@@ -11,6 +11,8 @@ import pytest
 from generations import GENERATIONS, METHODS, Generation
 from kerasoptimizers import averaging_optimizer
 
+pytestmark = [pytest.mark.sample, pytest.mark.every_case("keras2")]
+
 BACKEND = keras.backend.backend()
 NAN, INF = float("nan"), float("inf")
 X = np.random.default_rng(0).normal(size=(16, 3)).astype("float32")

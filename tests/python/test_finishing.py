@@ -9,6 +9,8 @@ import pytest
 from generations import GENERATIONS, Generation
 from kerasoptimizers import assign_average_vars, averages, averaging_optimizer
 
+pytestmark = pytest.mark.sample
+
 X = np.random.default_rng(0).normal(size=(48, 3)).astype("float32")
 Y = X[:, :1] * 2 - X[:, 1:2]
 

@@ -9,6 +9,8 @@ from generations import GENERATIONS, Generation
 from kerasoptimizers.callbacks.moments import Moments
 from kerasoptimizers.callbacks.swa import floating_weights
 
+pytestmark = pytest.mark.sample
+
 X = np.random.default_rng(0).normal(size=(48, 3)).astype("float32")
 Y = X[:, :1] * 2 - X[:, 1:2]
 

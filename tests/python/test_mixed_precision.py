@@ -10,6 +10,8 @@ import pytest
 from generations import GENERATIONS, METHODS, Generation
 from kerasoptimizers import averaging_optimizer
 
+pytestmark = pytest.mark.sample
+
 BACKEND = keras.backend.backend()
 BAD = (2, 5)  # batches whose gradients are not finite
 long = pytest.mark.long
@@ -143,7 +145,6 @@ def test_updates_skipped_under_mixed_float16_do_not_count(generation, method):
     assert_trained_on_the_good_batches(generation, model, twin, 2e-3)
 
 
-@pytest.mark.sample
 @each_generation
 @each_method
 @pytest.mark.parametrize("place", ["around", pytest.param("inside", marks=needs_inner_loss_scale)])
@@ -214,7 +215,6 @@ def test_a_loss_scale_inside_scales_the_loss(generation):
     assert moved == [False, True]
 
 
-@pytest.mark.sample
 @each_generation
 @needs_inner_loss_scale
 @pytest.mark.parametrize("limit", ["clipnorm", "clipvalue", "global_clipnorm"])

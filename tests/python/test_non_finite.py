@@ -9,6 +9,8 @@ import pytest
 
 from generations import GENERATIONS, METHODS, Generation, average_slot
 
+pytestmark = pytest.mark.sample
+
 EVERY_UPDATE = {"SWA": {"average_period": 1}, "Lookahead": {"sync_period": 1}}
 
 
@@ -62,7 +64,6 @@ def refusals(caught):
     return [str(w.message) for w in caught if "not finite" in str(w.message)]
 
 
-@pytest.mark.sample
 def test_a_bad_update_leaves_the_average_of_the_good_ones(generation, method):
     optimizer, model = make(generation, method)
     start = [np.array(w) for w in model.get_weights()]
@@ -227,7 +228,6 @@ def test_a_device_that_decides_for_itself_does_as_the_host(monkeypatch):
 SHAPES = [(8, 8), (8,), (200, 100), (8, 8), (), *[(90, 100)] * 9, (8,), (0, 3), (8, 8), ()]
 
 
-@pytest.mark.sample
 @pytest.mark.parametrize("position", [i for i, shape in enumerate(SHAPES) if 0 not in shape])
 def test_of_many_weights_the_one_that_is_not_finite_is_named(generation, position):
     if generation.name == "keras3":

@@ -16,6 +16,8 @@ from kerasoptimizers.snapshots import Anatomy, Folder, _from_bfloat16, _narrowed
 from kerasoptimizers.widths import gamma_of
 from recordings import assert_equal, recording
 
+pytestmark = pytest.mark.sample
+
 RECONSTRUCTIONS = [case for case in recording("PostHocEMA")["cases"] if case["kind"] == "reconstruction"]
 
 

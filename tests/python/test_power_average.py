@@ -11,6 +11,8 @@ from kerasoptimizers import average_width
 from kerasoptimizers.widths import WIDEST, gamma_of, sigma_of
 from recordings import recording
 
+pytestmark = pytest.mark.sample
+
 
 @pytest.fixture(params=GENERATIONS)
 def generation(request):

@@ -15,7 +15,7 @@ import pytest
 import kerasoptimizers
 from generations import GENERATIONS, METHODS, Generation
 
-pytestmark = pytest.mark.oldest_keras
+pytestmark = [pytest.mark.oldest_keras, pytest.mark.sample]
 
 NAMES = [*METHODS, "LARS"]
 X = np.random.default_rng(0).normal(size=(16, 3)).astype("float32")
@@ -189,7 +189,6 @@ def load(kit, file):
     model.fit(X, X[:, :1], batch_size=8, verbose=0)
 
 
-@pytest.mark.sample
 @pytest.mark.parametrize("name, place", CASES)
 @pytest.mark.parametrize("make", [lambda_of, lambda_layer])
 def test_a_lambda_in_an_optimizer_is_refused(kit, name, place, make, tmp_path, ran):
@@ -200,7 +199,6 @@ def test_a_lambda_in_an_optimizer_is_refused(kit, name, place, make, tmp_path, r
     assert not ran()
 
 
-@pytest.mark.sample
 @pytest.mark.parametrize("name, place", CASES)
 @pytest.mark.parametrize("kind", ["class", "function"])
 def test_a_module_that_a_file_names_runs_only_where_keras_itself_runs_it(kit, name, place, kind, tmp_path, ran):

@@ -8,6 +8,8 @@ import pytest
 
 from generations import GENERATIONS, Generation
 
+pytestmark = pytest.mark.sample
+
 X = np.random.default_rng(0).normal(size=(48, 3)).astype("float32")
 Y = np.tanh(X.sum(axis=1, keepdims=True))
 METHODS = ["ScheduleFree", "PrimalAveraging"]
@@ -245,7 +247,6 @@ def test_without_an_inner_momentum_nothing_is_said(generation):
     assert said_of_momentum(lambda: generation.PrimalAveraging("adam"))[1] == []
 
 
-@pytest.mark.sample
 @each_method
 @pytest.mark.parametrize("inner", ["AdamW", "LARS", "nested", "rmsprop"])
 def test_any_inner_optimizer_makes_the_average_better(generation, method, inner):

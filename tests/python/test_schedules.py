@@ -12,6 +12,8 @@ from hypothesis import strategies as st
 
 import kerasoptimizers
 
+pytestmark = pytest.mark.sample
+
 BACKEND = keras.backend.backend()
 
 

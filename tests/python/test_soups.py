@@ -12,6 +12,8 @@ import pytest
 from generations import GENERATIONS, Generation
 from kerasoptimizers.soups import arithmetic
 
+pytestmark = pytest.mark.sample
+
 INPUTS = np.random.default_rng(0).normal(1.0, 2.0, size=(32, 4)).astype("float32")
 TARGETS = INPUTS[:, :2] - INPUTS[:, 2:]
 BATCH_NORM = "batch-norm statistics"

@@ -9,6 +9,8 @@ from generations import GENERATIONS, Generation
 from kerasoptimizers.loss_valley import LossValley
 from recordings import recording
 
+pytestmark = pytest.mark.sample
+
 X = np.random.default_rng(0).normal(size=(16, 3)).astype("float32")
 Y = X @ np.array([[1.0], [-1.0], [0.5]], "float32")
 CASES = {case["curve"]: case for case in recording("LossValley")["cases"][:6]}

@@ -7,6 +7,8 @@ import pytest
 from generations import GENERATIONS, Generation
 from kerasoptimizers.facts import facts
 
+pytestmark = pytest.mark.sample
+
 X = np.random.default_rng(0).normal(size=(20, 3)).astype("float32")
 
 

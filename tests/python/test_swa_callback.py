@@ -9,6 +9,8 @@ import pytest
 
 from generations import GENERATIONS, Generation
 
+pytestmark = pytest.mark.sample
+
 RECORDING = pathlib.Path(__file__).parents[1] / "parity" / "SWACallback.json"
 RANDOM = np.random.default_rng(0)
 # 41 examples in batches of 8: the last one has 1.
@@ -133,7 +135,6 @@ def test_weights_and_rates_equal_the_original(kit, case):
 # The last epoch of a model with batch norm.
 
 
-@pytest.mark.sample
 @pytest.mark.parametrize("which", range(9))
 def test_the_last_epoch_changes_statistics_only(kit, which):
     name, optimizer = list(optimizers(kit))[which]
@@ -291,7 +292,6 @@ def failing_callback(kit, when, error):
     return Failing()
 
 
-@pytest.mark.sample
 @pytest.mark.parametrize("error", [Broken("Broken"), KeyboardInterrupt()], ids=["error", "interrupt"])
 @pytest.mark.parametrize(
     "when",
@@ -317,7 +317,6 @@ def test_whatever_stops_the_last_epoch_leaves_weights_and_statistics(kit, when, 
     assert not {"fit", "evaluate", "train_on_batch"} & set(vars(model))
 
 
-@pytest.mark.sample
 @pytest.mark.parametrize("error", [Broken("Broken"), KeyboardInterrupt()], ids=["error", "interrupt"])
 @pytest.mark.parametrize("validates", [True, False], ids=["validated", "not validated"])
 def test_a_callback_that_fails_at_the_end_of_the_last_epoch_leaves_weights_and_statistics(kit, validates, error):
@@ -351,7 +350,6 @@ def test_a_backup_that_cannot_be_written_leaves_weights_and_statistics(kit, tmp_
     assert_same(values(floating(model)), ends[3])
 
 
-@pytest.mark.sample
 @pytest.mark.parametrize("when", ["on_test_begin", "on_test_end"])
 def test_stop_iteration_of_a_callback_leaves_weights_and_statistics(kit, when):
     # Keras takes that of a batch for the end of the data.
@@ -364,7 +362,6 @@ def test_stop_iteration_of_a_callback_leaves_weights_and_statistics(kit, when):
     assert_same(values(floating(model)), ends[3])
 
 
-@pytest.mark.sample
 @pytest.mark.parametrize("at", [0, 2])
 def test_validation_data_that_fails_in_the_last_epoch_leaves_weights_and_statistics(kit, at):
     model = normed(kit, "adam")

@@ -8,6 +8,8 @@ import interrupts
 from generations import GENERATIONS, Generation
 from kerasoptimizers.posterior import Posterior
 
+pytestmark = pytest.mark.sample
+
 RANDOM = np.random.default_rng(0)
 X = RANDOM.normal(1, 2, size=(20, 3)).astype("float32")
 Y = X.sum(axis=1, keepdims=True) + 1

@@ -10,7 +10,7 @@ import pytest
 from generations import GENERATIONS, Generation
 from kerasoptimizers import SWA, AverageModelCheckpoint, ExponentialMovingAverage, SwapAverages
 
-pytestmark = pytest.mark.oldest_keras
+pytestmark = [pytest.mark.oldest_keras, pytest.mark.sample]
 
 DATA = np.random.default_rng(0).normal(size=(32, 3)).astype("float32")
 LABELS = DATA.sum(axis=1, keepdims=True) + 1.0
@@ -103,7 +103,6 @@ class Failing(keras.callbacks.Callback):
         raise self.error
 
 
-@pytest.mark.sample
 @pytest.mark.parametrize("error", [ValueError("broken"), KeyboardInterrupt()])
 @pytest.mark.parametrize("when", ["on_test_begin", "on_test_batch_begin", "on_test_batch_end", "on_test_end"])
 def test_weights_come_back_when_validation_stops(error, when):
@@ -115,7 +114,6 @@ def test_weights_come_back_when_validation_stops(error, when):
     assert_same(averages(model), averages(plain))
 
 
-@pytest.mark.sample
 @pytest.mark.parametrize("when", ["on_test_begin", "on_test_batch_begin", "on_test_batch_end", "on_test_end"])
 def test_weights_come_back_when_a_callback_raises_stop_iteration(when):
     # Keras may take it for the end of the data, and go on.
@@ -192,7 +190,6 @@ def test_checkpoints_hold_the_averages(tmp_path):
     assert_same(averages(loaded), averages(model))
 
 
-@pytest.mark.sample
 @pytest.mark.parametrize("ending", [".keras", ".weights.h5", ".h5"])
 @pytest.mark.parametrize("size", [250, 255])
 def test_a_checkpoint_may_have_the_longest_name_of_a_file(kit, size, ending, tmp_path):
@@ -266,7 +263,6 @@ def test_nothing_of_several_callbacks_is_left_on_a_model(kit):
     assert loss == pytest.approx(loss_with(weights(model), model), rel=1e-6)
 
 
-@pytest.mark.sample
 @pytest.mark.parametrize("when", ["on_epoch_begin", "on_train_batch_end", "on_test_batch_end", "on_epoch_end"])
 def test_nothing_of_several_callbacks_is_left_by_a_fit_that_is_interrupted(kit, when):
     model = model_of(kit, 0, 2)
