@@ -1,5 +1,6 @@
 import gc
 import os
+import sys
 
 import pytest
 
@@ -34,6 +35,19 @@ def pytest_collection_finish():
     # What is imported stays: tests that collect garbage need not look through it each time.
     gc.collect()
     gc.freeze()
+
+
+def pytest_sessionfinish(session, exitstatus):
+    session.config.exit_status = int(exitstatus)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_unconfigure(config):
+    """End at once: an interrupt at a random moment may leave a lock that Python would wait for at its end."""
+    if hasattr(config, "exit_status"):
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(config.exit_status)
 
 
 @pytest.fixture(autouse=True, scope="module")
