@@ -500,9 +500,15 @@ def test_a_trained_optimizer_can_be_wrapped():
         (lambda: SWA(None), "`optimizer` must be a Keras 3 optimizer or the name of one, not None."),
         (lambda: SWA("nonsense"), "`optimizer` must be a Keras 3 optimizer.*not 'nonsense'"),
         (lambda: SWA(keras.optimizers.SGD), "`optimizer` must be a Keras 3 optimizer"),
-        (lambda: SWA(sgd(), -1), "`start_averaging` must be a whole number >= 0, not -1."),
-        (lambda: SWA(sgd(), 1.5), "`start_averaging` must be a whole number >= 0, not 1.5."),
-        (lambda: SWA(sgd(), True), "`start_averaging` must be a whole number >= 0, not True."),
+        (lambda: SWA(sgd(), -1), "`start_averaging` must be a whole number >= 0 or a text such as '3 epochs', not -1."),
+        (
+            lambda: SWA(sgd(), 1.5),
+            "`start_averaging` must be a whole number >= 0 or a text such as '3 epochs', not 1.5.",
+        ),
+        (
+            lambda: SWA(sgd(), True),
+            "`start_averaging` must be a whole number >= 0 or a text such as '3 epochs', not True.",
+        ),
         (lambda: SWA(sgd(), 0, 0), "`average_period` must be a whole number >= 1, not 0."),
         (lambda: SWA(sgd(), 0, None), "`average_period` must be a whole number >= 1, not None."),
         (lambda: SWA(sgd(), name=""), "`name` must be a string"),

@@ -272,6 +272,35 @@ rows(
   apply_temperature(0.5, 0), apply_temperature("a", 1), plot_calibration(1), plot_calibration(1, list(1)),
   plot_calibration(1, 0.5, bins = 0), plot_calibration(1:4, iris_x, noise = -1)
 )
+rows(
+  "must be",
+  with_averages(), with_averages(3, 1), with_averages(dead, 1), with_averages(plain, 1), with_averages(list(model), 1),
+  with_averages(model, 1, data = "x"), with_averages(model, 1, data = iris_x, batch_size = 0),
+  assign_average_vars(model, data = "x"), assign_average_vars(optimizer, variables, data = iris_x),
+  callback_lawa(0), callback_lawa("a"), callback_lawa(every = 0), callback_lawa(start_epoch = 0),
+  callback_lawa(data = "x"), callback_average_early_stopping(3), callback_average_early_stopping(patience = -1),
+  callback_average_early_stopping(mode = "best"), callback_average_early_stopping(min_delta = "a")
+)
+rows(
+  "must be",
+  optimizer_power_average(), optimizer_power_average(mean), optimizer_power_average("sgd", 0),
+  optimizer_power_average("sgd", "a"), optimizer_power_average("sgd", 0.05, shown_width = 0.1),
+  average_width(0), average_width(half_life = -1), average_width(average_decay = 1), average_width(0.1, updates = 0),
+  callback_average_snapshots(), callback_average_snapshots(3), callback_average_snapshots("a", every = 0),
+  callback_average_snapshots("a", dtype = "int8"), posthoc_average(3, "a", 0.1), posthoc_average(dead, "a", 0.1),
+  posthoc_average(model, 3, 0.1), posthoc_average(model, "no_such", 0.1), posthoc_average(model, "a", 0.5),
+  plot_posthoc(3, "a", iris_x, iris_y), plot_posthoc(model, 3, iris_x, iris_y)
+)
+rows(
+  "must be",
+  average_models(), average_models(list()), average_models(3), average_models(list(model, 3)), average_models(dead),
+  average_models(list(model, plain), c(1, -1)), average_models(list(model), into = 3),
+  average_models(list(model), data = "x"), interpolate_models(model, 2, 0.5), interpolate_models(model, model, 2),
+  interpolate_models(model, model, 0.5, "cubic"), greedy_soup(list(model)), greedy_soup(list(model), "loss"),
+  greedy_soup(list(model), mean, mode = "best"), model_stock(list(model, model)), model_stock(list(model, model), 3),
+  average_checkpoints(3), average_checkpoints("no_such"), average_checkpoints("a", 0),
+  average_checkpoints("a", metric = 3)
+)
 
 for (module in c("keras", "tf_keras")) {
   test_that(paste("a wrong call is one line and changes nothing:", module), {
