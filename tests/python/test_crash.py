@@ -91,7 +91,7 @@ def check(generation, path, updates):
 
 @pytest.mark.parametrize(
     "generation, kills",
-    [("keras3", 3), ("tf_keras", 1)] + [pytest.param(name, 12, marks=pytest.mark.long) for name in GENERATIONS],
+    [("keras3", 1), ("tf_keras", 1)] + [pytest.param(name, 12, marks=pytest.mark.long) for name in GENERATIONS],
 )
 def test_checkpoints_of_a_killed_training_are_what_their_names_say(generation, kills, tmp_path):
     generation = Generation(generation)

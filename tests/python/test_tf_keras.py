@@ -422,3 +422,13 @@ def test_the_methods_of_the_originals(make):
         optimizer.apply_gradients([(None, v)])
     with pytest.raises(RuntimeError, match="need a graph"):
         optimizer.get_gradients(tf.constant(1.0), [v])
+
+
+def test_slots_of_the_inner_optimizer_are_found_whatever_scope_it_was_built_in():
+    weight = tf.Variable([1.0, 2.0], name="weight")
+    inner = tf_keras.optimizers.SGD(0.1, momentum=0.9)
+    optimizer = Lookahead(inner, sync_period=2, inner_state="average")
+    with tf.name_scope("outer"):
+        optimizer.apply_gradients([(tf.constant([1.0, 1.0]), weight)])
+    np.testing.assert_allclose(optimizer.get_slot(weight, "m"), [-0.1, -0.1])
+    assert len(optimizer.momenta.variables) == 1

@@ -324,7 +324,10 @@ class AveragingOptimizer(LegacyMethods):
     def slot_by_name(self, variable: Any, name_for: Callable[[Any], str]) -> Any:
         """The inner optimizer's variable with the name that it has for a weight; None if there is none."""
         name = name_for(variable)
-        found = [slot for slot in self.optimizer.variables if slot.name.split(":")[0] == name]
+        named = [(slot.name.split(":")[0], slot) for slot in self.optimizer.variables]
+        found = [slot for own, slot in named if own == name]
+        # Built inside of a name scope, it has that in front.
+        found = found or [slot for own, slot in named if own.endswith(f"/{name}")]
         if len(found) < 2:
             return found[0] if found else None
         # Weights may share a name: their slots come in the same order.
