@@ -4,9 +4,9 @@
 #' weight (LAWA, latest weight averaging). It works with any optimizer. `fit()` validates with the average and
 #' trains on with the weights; when training is done, the model gets the average.
 #'
-#' A snapshot is taken at the end of each epoch, or every so many batches. With more than `k`, the oldest one
-#' goes. The mean is computed anew from all of them each time. With as many snapshots as `k`, or fewer, it is
-#' that of [callback_swa()], bit for bit.
+#' The callback takes a snapshot at the end of each epoch, or every few batches (`every`), and keeps the latest `k`.
+#' The mean is computed anew from all of them each time. With `k` snapshots or fewer it is that of
+#' [callback_swa()], bit for bit.
 #'
 #' Use it if you don't know when to start averaging: the window moves along. It needs the memory of `k` copies of the
 #' weights (main memory, not the GPU's); an [optimizer_ema()] needs one. The authors average 10 snapshots.

@@ -68,10 +68,10 @@ if (requireNamespace("keras3", quietly = TRUE)) {
 }
 cat("Keras through ", used, "\n", sep = "")
 cat(length(y), " houses to train on, ", length(y_test), " to test with, seed ", seed, "\n\n", sep = "")
-# What the functions of kerasoptimizers are for, if nothing else says it.
+# Losses and callbacks of kerasoptimizers are then for Keras 3.
 options(kerasoptimizers.keras = "keras3")
 reticulate::import("keras")$utils$set_random_seed(seed)
-# TensorFlow warns of so many models that predict.
+# TensorFlow would warn that many models predict.
 reticulate::import("logging")$getLogger("tensorflow")$setLevel("ERROR")
 
 # ---- Training

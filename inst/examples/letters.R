@@ -91,7 +91,7 @@ methods <- list(
     name = "Lookahead on SGD", averages_from = 0,
     optimizer = function() optimizer_lookahead(sgd(), sync_period = 6, slow_step_size = 0.5)
   ),
-  # Schedule-Free has a momentum of its own, and wants a much larger learning rate.
+  # Schedule-Free replaces the momentum, and needs a much larger learning rate.
   list(
     name = "Schedule-Free", averages_from = 0,
     optimizer = function() {

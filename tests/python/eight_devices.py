@@ -11,6 +11,7 @@ import pytest
 from keras import distribution
 
 import kerasoptimizers
+from generations import assert_same
 from kerasoptimizers import SWACallback, SwapAverages, update_batch_norm
 
 METHODS = {
@@ -102,11 +103,6 @@ def assert_beside(variables, others):
 def assert_close(found, expected):
     for a, b in zip(found, expected, strict=True):
         np.testing.assert_allclose(a, b, atol=1e-5, rtol=0)
-
-
-def assert_same(found, expected):
-    for a, b in zip(found, expected, strict=True):
-        np.testing.assert_array_equal(a, b)
 
 
 def test_there_are_eight_devices():

@@ -82,3 +82,19 @@ class Generation:
 
         size = sum(np.size(value) for value in initial)
         return self.keras.Sequential([self.keras.Input((size,)), Weights()]), lambda y, out: out
+
+
+def value(variable):
+    """What a variable of either generation holds, as an array of NumPy's."""
+    is_keras3 = isinstance(variable, keras.Variable)
+    return np.array(keras.ops.convert_to_numpy(variable) if is_keras3 else variable)
+
+
+def values(variables):
+    return [value(variable) for variable in variables]
+
+
+def assert_same(actual, expected):
+    """Two lists of arrays are equal, bit for bit."""
+    for a, b in zip(actual, expected, strict=True):
+        np.testing.assert_array_equal(a, b)

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 import kerasoptimizers
-from generations import METHODS, average_slot
+from generations import METHODS, assert_same, average_slot
 from kerasoptimizers import SWA, ExponentialMovingAverage, Lookahead, averaging_optimizer
 
 pytestmark = [pytest.mark.oldest_keras, pytest.mark.sample]
@@ -70,11 +70,6 @@ def state(optimizer):
 def averages(optimizer, variables):
     slot = average_slot(optimizer)
     return [np.array(optimizer.get_slot(v, slot).numpy()) for v in variables]
-
-
-def assert_same(actual, expected):
-    for a, b in zip(actual, expected, strict=True):
-        np.testing.assert_array_equal(a, b)
 
 
 def assert_close(actual, expected):

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import kerasoptimizers
-from generations import GENERATIONS, METHODS, Generation, average_slot
+from generations import GENERATIONS, METHODS, Generation, assert_same, average_slot
 from kerasoptimizers import (
     SWA,
     ExponentialMovingAverage,
@@ -58,12 +58,6 @@ def averages(model):
     optimizer = averaging_optimizer(model)
     slot = average_slot(optimizer)
     return [np.array(optimizer.get_slot(v, slot).numpy()) for v in model.trainable_variables]
-
-
-def assert_same(actual, expected):
-    assert len(actual) == len(expected)
-    for a, b in zip(actual, expected):
-        np.testing.assert_array_equal(a, b)
 
 
 def assert_close(actual, expected, tolerance=1e-6):

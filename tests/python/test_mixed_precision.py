@@ -7,7 +7,7 @@ import keras
 import numpy as np
 import pytest
 
-from generations import GENERATIONS, METHODS, Generation
+from generations import GENERATIONS, METHODS, Generation, assert_same
 from kerasoptimizers import averaging_optimizer
 
 pytestmark = pytest.mark.sample
@@ -107,11 +107,6 @@ def averages(model):
 
 def ours(model):
     return getattr(model.optimizer, "inner_optimizer", model.optimizer)
-
-
-def assert_same(actual, expected):
-    for a, b in zip(actual, expected, strict=True):
-        np.testing.assert_array_equal(a, b)
 
 
 def assert_close(actual, expected, tolerance):

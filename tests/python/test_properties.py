@@ -6,7 +6,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from generations import GENERATIONS, Generation
+from generations import GENERATIONS, Generation, assert_same
 
 BACKEND = keras.backend.backend()
 RATE = 0.25
@@ -105,11 +105,6 @@ def assert_close(actual, expected, dtypes, factor=4):
     for a, b, dtype in zip(actual, expected, dtypes, strict=True):
         tolerance = factor * TOLERANCES[dtype]
         np.testing.assert_allclose(a, b, rtol=tolerance, atol=tolerance)
-
-
-def assert_same(actual, expected):
-    for a, b in zip(actual, expected, strict=True):
-        np.testing.assert_array_equal(a, b)
 
 
 def train(kit, optimizer, problem):

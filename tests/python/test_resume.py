@@ -19,7 +19,7 @@ import keras
 import numpy as np
 import pytest
 
-from generations import GENERATIONS, Generation
+from generations import GENERATIONS, Generation, assert_same
 
 BACKEND = keras.backend.backend()
 RANDOM = np.random.default_rng(0)
@@ -370,11 +370,6 @@ def test_a_model_saved_while_swapped_loads_swapped_and_swaps_back(kit, dtype, tm
         assert_same(state(model), before)
         model.optimizer.swap_weights()
         assert_same(state(model), swapped)
-
-
-def assert_same(actual, expected):
-    for a, b in zip(actual, expected, strict=True):
-        np.testing.assert_array_equal(a, b)
 
 
 # What a file holds.

@@ -6,7 +6,7 @@ import keras
 import numpy as np
 import pytest
 
-from generations import GENERATIONS, Generation
+from generations import GENERATIONS, Generation, assert_same
 
 pytestmark = pytest.mark.sample
 
@@ -53,11 +53,6 @@ def weights(model):
 
 def slots(model, name="average"):
     return [np.array(model.optimizer.get_slot(v, name).numpy()) for v in model.trainable_variables]
-
-
-def assert_same(actual, expected):
-    for a, b in zip(actual, expected, strict=True):
-        np.testing.assert_array_equal(a, b)
 
 
 # Special cases.

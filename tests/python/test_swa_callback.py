@@ -7,7 +7,7 @@ import keras
 import numpy as np
 import pytest
 
-from generations import GENERATIONS, Generation
+from generations import GENERATIONS, Generation, assert_same, value, values
 
 pytestmark = pytest.mark.sample
 
@@ -23,20 +23,6 @@ def kit(request):
     generation = Generation(request.param)
     generation.keras.utils.set_random_seed(1)
     return generation
-
-
-def value(variable):
-    is_keras3 = isinstance(variable, keras.Variable)
-    return np.array(keras.ops.convert_to_numpy(variable) if is_keras3 else variable)
-
-
-def values(variables):
-    return [value(v) for v in variables]
-
-
-def assert_same(actual, expected):
-    for a, b in zip(actual, expected, strict=True):
-        np.testing.assert_array_equal(a, b)
 
 
 def floating(model):
@@ -643,8 +629,8 @@ def test_messages(kit, capsys):
         ({"verbose": "no"}, ValueError, "`verbose` must be 0 or 1, not 'no'."),
         ({"data": iter([X])}, TypeError, "`data` must be data that can be drawn more than once"),
         ({"data": 3}, ValueError, "`data` must be an array"),
-        ({"backup_dir": 3}, ValueError, "`backup_dir` must be a string, not 3."),
-        ({"backup_dir": ""}, ValueError, "`backup_dir` must be a string, not ''."),
+        ({"backup_dir": 3}, ValueError, "`backup_dir` must be a path, not 3."),
+        ({"backup_dir": ""}, ValueError, "`backup_dir` must be a path, not ''."),
         # The first of several, in the original's order.
         (
             {"start_epoch": 1, "lr_schedule": "x", "swa_freq": 0, "swa_lr2": 1},

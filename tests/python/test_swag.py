@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 import interrupts
-from generations import GENERATIONS, Generation
+from generations import GENERATIONS, Generation, assert_same, value, values
 from kerasoptimizers.posterior import Posterior
 
 pytestmark = pytest.mark.sample
@@ -20,20 +20,6 @@ def kit(request):
     generation = Generation(request.param)
     generation.keras.utils.set_random_seed(1)
     return generation
-
-
-def value(variable):
-    is_keras3 = isinstance(variable, keras.Variable)
-    return np.array(keras.ops.convert_to_numpy(variable) if is_keras3 else variable)
-
-
-def values(variables):
-    return [value(v) for v in variables]
-
-
-def assert_same(actual, expected):
-    for a, b in zip(actual, expected, strict=True):
-        np.testing.assert_array_equal(a, b)
 
 
 def dense(kit, *first, units=1, **settings):
@@ -200,7 +186,7 @@ def test_a_training_that_stops_too_soon_warns_and_another_model_starts_anew(kit)
         ({"freq": 0}, "`freq` must be a whole number >= 1, not 0."),
         ({"lr_schedule": "cyclic"}, "`freq` must be a whole number >= 2 with a cyclic schedule, not 1."),
         ({"swa_lr": -1}, "`swa_lr` must be 'auto' or a number >= 0, not -1."),
-        ({"backup_dir": 3}, "`backup_dir` must be a string, not 3."),
+        ({"backup_dir": 3}, "`backup_dir` must be a path, not 3."),
     ],
 )
 def test_wrong_arguments(kit, arguments, message):

@@ -7,7 +7,7 @@ import keras
 import numpy as np
 import pytest
 
-from generations import GENERATIONS, Generation
+from generations import GENERATIONS, Generation, assert_same
 from kerasoptimizers import SWA, AverageModelCheckpoint, ExponentialMovingAverage, SwapAverages
 
 pytestmark = [pytest.mark.oldest_keras, pytest.mark.sample]
@@ -57,11 +57,6 @@ def weights(model):
 
 def averages(model):
     return [np.array(model.optimizer.get_slot(v, "average").numpy()) for v in model.trainable_variables]
-
-
-def assert_same(actual, expected):
-    for a, b in zip(actual, expected, strict=True):
-        np.testing.assert_array_equal(a, b)
 
 
 def loss_with(values, model):

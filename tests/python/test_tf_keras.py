@@ -10,7 +10,7 @@ import tensorflow as tf
 import tf_keras
 
 import kerasoptimizers.tf_keras
-from generations import METHODS
+from generations import METHODS, assert_same
 from kerasoptimizers import averaging_optimizer
 from kerasoptimizers.tf_keras import (
     LARS,
@@ -64,12 +64,6 @@ def train(optimizer, epochs=3, callbacks=(), **fit_arguments):
 
 def sgd(kind="new"):
     return KINDS[kind].SGD(0.05, momentum=0.9)
-
-
-def assert_same(actual, expected):
-    assert len(actual) == len(expected)
-    for a, b in zip(actual, expected):
-        np.testing.assert_array_equal(a, b)
 
 
 def state(optimizer):

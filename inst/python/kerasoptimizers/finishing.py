@@ -10,7 +10,7 @@ from typing import Any
 from . import arguments, batch_norm
 from .generation import built_model, module_for
 from .optimizer import averaging_optimizer
-from .values import Held
+from .values import Held, others_of
 
 
 def put(model: Any, variables: list[Any], values: Iterable[Any], data: Any = None, batch_size: int = 32) -> None:
@@ -31,12 +31,6 @@ def put(model: Any, variables: list[Any], values: Iterable[Any], data: Any = Non
         if data is not None:
             ours.update_batch_norm(model, data, batch_size, verbose=0)
         held.keep()
-
-
-def others_of(model: Any, variables: list[Any]) -> list[Any]:
-    """A model's non-trainable variables that are not among these."""
-    known = {id(variable) for variable in variables}
-    return [v for v in model.non_trainable_variables if id(v) not in known and not arguments.is_table(v)]
 
 
 def warn_of_statistics(model: Any, action: str) -> None:

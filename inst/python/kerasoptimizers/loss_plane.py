@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from . import arguments, backends
-from .values import Held
+from .values import Held, variables_of
 
 
 class LossPlane(contextlib.ExitStack):
@@ -82,9 +82,7 @@ class LossPlane(contextlib.ExitStack):
 
     def __enter__(self):
         # Not the weights only: an evaluate() that breaks off on JAX loses seeds, too.
-        model = self._model
-        variables = [*model.trainable_variables, *model.non_trainable_variables]
-        variables = [variable for variable in variables if not arguments.is_table(variable)]
+        variables = variables_of(self._model)
         held = Held(variables, _backend_of(variables[0]))
         for _ in range(2):  # as for values.Undoing
             self.push(lambda *error: held.undo())

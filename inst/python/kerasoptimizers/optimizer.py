@@ -411,26 +411,27 @@ def check_settings(wrapper: AveragingOptimizer, optimizer: Any, name: str, setti
 
 def _require_weights_in_model(method, inner):
     """Raise where an inner optimizer would undo what a method does to the model."""
-    while inner is not None:
-        if isinstance(inner, AveragingOptimizer) and "fast" in inner.averages.slots:
-            own = type(inner).__name__
+    for one in with_inner(inner):
+        if isinstance(one, AveragingOptimizer) and "fast" in one.averages.slots:
+            own = type(one).__name__
             raise ValueError(
                 f"`optimizer` must not hold {own} inside {method}: {own} steps from weights of its own, wherever "
                 f"{method} puts the model. Put {method} inside {own}."
             )
-        inner = _wrapped(inner)
 
 
-def _wrapped(optimizer):
-    """The optimizer that one wraps, or None."""
-    inner = getattr(optimizer, "inner_optimizer", None)
-    return getattr(optimizer, "optimizer", None) if inner is None else inner
+def with_inner(optimizer: Any) -> Iterator[Any]:
+    """An optimizer, the one that it wraps, and so on; nothing for None."""
+    while optimizer is not None:
+        yield optimizer
+        inner = getattr(optimizer, "inner_optimizer", None)
+        optimizer = getattr(optimizer, "optimizer", None) if inner is None else inner
 
 
 def innermost(optimizer: Any) -> Any:
     """The optimizer beneath all that wrap it."""
-    inner = _wrapped(optimizer)
-    return optimizer if inner is None else innermost(inner)
+    *_, last = with_inner(optimizer)
+    return last
 
 
 def has_schedule(optimizer: Any, private: Any) -> bool:

@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 
 from . import arguments, batch_norm
-from .finishing import others_of, put, warn_of_statistics
+from .finishing import put, warn_of_statistics
 from .generation import built_model
-from .optimizer import AveragingOptimizer
+from .optimizer import AveragingOptimizer, with_inner
 from .snapshots import Anatomy, Folder
-from .values import Held
+from .values import Held, others_of
 from .widths import gamma_of, width, widths
 
 #: The widths at which a metric is looked at, when none are given.
@@ -127,14 +127,11 @@ class Rebuilding(contextlib.ExitStack):
 
 def _require_own_weights(model):
     """Raise where the model shows an optimizer's averages, which its weights would take the place of."""
-    optimizer = getattr(model, "optimizer", None)
-    while optimizer is not None:
+    for optimizer in with_inner(getattr(model, "optimizer", None)):
         if isinstance(optimizer, AveragingOptimizer) and optimizer.averages.shown:
             raise ValueError(
                 "`model` must hold its own weights, and its averages are swapped in: call swap_weights() first."
             )
-        inner = getattr(optimizer, "inner_optimizer", None)
-        optimizer = getattr(optimizer, "optimizer", None) if inner is None else inner
 
 
 def posthoc_average(

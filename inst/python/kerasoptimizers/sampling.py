@@ -14,7 +14,7 @@ from .batch_norm import batches
 from .batch_norm.data import is_batched, leaves, map_leaves
 from .files import load_arrays, plain, save_arrays
 from .posterior import Posterior
-from .values import Held, Undoing, surely
+from .values import Held, Undoing, surely, variables_of
 
 
 def generator(seed: int | None) -> np.random.Generator:
@@ -45,8 +45,7 @@ class OwnValues(Undoing):
 
     def __init__(self, model: Any, kit: Any):
         # Not the weights only: batch-norm statistics, and on JAX a predict() that breaks off loses seeds, too.
-        variables = [*model.trainable_variables, *model.non_trainable_variables]
-        held = Held([v for v in variables if not arguments.is_table(v)], kit.backend)
+        held = Held(variables_of(model), kit.backend)
         forget = functools.partial(kit.private.forget_values, weakref.ref(model))
 
         def undo() -> None:
@@ -245,7 +244,7 @@ class Sampled:
             ValueError: if there are no snapshots.
             OSError: if it can't be written.
         """
-        path = arguments.string("path", os.fspath(path) if isinstance(path, os.PathLike) else path)
+        path = arguments.path("path", path)
         if not self.snapshots:
             raise ValueError("There is nothing to save: SWAG has no snapshots yet.")
         settings = {f"setting {name}": value for name, value in self.settings().items() if value is not None}
@@ -267,7 +266,7 @@ class Sampled:
             FileNotFoundError: if there is no such file.
             ValueError: in one line, if it is not such a file, or the snapshots are of another model's weights.
         """
-        path = arguments.string("path", os.fspath(path) if isinstance(path, os.PathLike) else path)
+        path = arguments.path("path", path)
         try:
             entries = load_arrays(path)
             settings = {n.removeprefix("setting "): v for n, v in entries.items() if n.startswith("setting ")}

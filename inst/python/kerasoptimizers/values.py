@@ -6,6 +6,8 @@ import weakref
 from collections.abc import Callable, Iterable
 from typing import Any
 
+from .arguments import is_table
+
 
 def surely(function: Callable[[], None]) -> None:
     """Run a function that may be run twice to its end, also where an interrupt breaks it off."""
@@ -87,6 +89,17 @@ class StandIns(Undoing):
         """Give the objects their own back."""
         for target, name, value in self._own:
             setattr(target, name, value)
+
+
+def variables_of(model: Any) -> list[Any]:
+    """All variables of a model: also the seeds and counts that are no weights, but no lookup tables."""
+    return [v for v in [*model.trainable_variables, *model.non_trainable_variables] if not is_table(v)]
+
+
+def others_of(model: Any, variables: list[Any]) -> list[Any]:
+    """A model's non-trainable variables that are not among these."""
+    known = {id(variable) for variable in variables}
+    return [v for v in model.non_trainable_variables if id(v) not in known and not is_table(v)]
 
 
 def assign_all(pairs: Iterable[tuple[Any, Any]], backend: Any) -> None:

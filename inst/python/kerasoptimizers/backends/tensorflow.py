@@ -190,7 +190,7 @@ class _Weights:
         self.compiles = tf.test.is_built_with_xla() and all("CPU" in place for place in places)
         self.groups: list[list[int]] = []
         self.alone = list(range(len(self.variables)))
-        # Each replica has a copy of a mirrored variable, and TensorFlow has to find it.
+        # A mirrored variable has one copy per replica; TensorFlow must look up the right one.
         if averages.rule.elementwise and not tf.distribute.has_strategy():
             # What has a constraint stays alone: it may look at a whole weight.
             sizes = [

@@ -24,9 +24,9 @@ def leaves(value: Any) -> list[Any]:
     return [leaf for leaf in found if leaf is not None]
 
 
-def require_data(data: Any, batch_size: int) -> None:
-    """Raise for what is no argument `data`: inputs that can be drawn more than once."""
-    if hasattr(data, "__next__"):
+def require_data(data: Any, batch_size: int, again: bool = True) -> None:
+    """Raise for what is no argument `data`: None, or inputs (with `again`, that can be drawn more than once)."""
+    if again and hasattr(data, "__next__"):
         arguments.refuse("data", "data that can be drawn more than once", data)
     if data is not None:
         batches(data, batch_size, None, name="data")

@@ -7,8 +7,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from .. import arguments
-from ..values import Held, Undoing
+from ..values import Held, Undoing, variables_of
 from .data import map_leaves
 from .passes import Pass
 
@@ -56,11 +55,9 @@ class TensorFlowPass(Pass):
 
     def variables(self) -> list[Any]:
         """All that a step may change, but for the metrics of fit()."""
-        model = self.model
-        found = [*model.trainable_variables, *model.non_trainable_variables]
-        metrics = [variable for metric in model.metrics for variable in metric.variables]
+        metrics = [variable for metric in self.model.metrics for variable in metric.variables]
         kept = {id(variable) for variable in metrics} if self.with_loss else ()
-        found = [v for v in [*found, *metrics] if id(v) not in kept and not arguments.is_table(v)]
+        found = [v for v in [*variables_of(self.model), *metrics] if id(v) not in kept]
         return list({id(variable): variable for variable in found}.values())
 
     @property

@@ -4,7 +4,7 @@ from typing import Any
 
 from .. import arguments
 from ..optimizer import averaging_optimizer
-from ..values import assign_all
+from ..values import assign_all, variables_of
 from .swap_averages import SwapAverages
 
 _MODES = ("auto", "min", "max")
@@ -13,12 +13,11 @@ _MODES = ("auto", "min", "max")
 class AverageEarlyStopping(SwapAverages):
     """Stop training when the averages get no better, and restore the best of them.
 
-    For a model that is compiled with an averaging optimizer. Validation sees the averages, as with `SwapAverages`,
-    which need not be among the callbacks, too. At the end of training (also where it was not stopped early) the best
-    averages are put into the model, with the batch-norm statistics of that epoch, and into the optimizer, so that
-    `assign_average_vars()` finds them there. Keras's own `EarlyStopping` with `restore_best_weights` restores the
-    weights of that epoch, not the averages. While there is no average yet (SWA before its first snapshot) epochs don't
-    count. If training is interrupted or fails, the model keeps its weights.
+    For a model that is compiled with an averaging optimizer. Validation sees the averages; you don't need
+    `SwapAverages` as well. When training ends, early or not, the model and the optimizer get the best averages and the
+    batch-norm statistics of that epoch, so `assign_average_vars()` finds them too. Keras's own `EarlyStopping` with
+    `restore_best_weights` restores the weights of that epoch, not the averages. While there is no average yet (SWA
+    before its first snapshot) epochs don't count. If training is interrupted or fails, the model keeps its weights.
 
     Args:
         monitor: str, name of a metric in the logs of an epoch.
@@ -118,9 +117,8 @@ class AverageEarlyStopping(SwapAverages):
     def _keep(self):
         """Take note of the averages, and of what belongs to them."""
         averages = averaging_optimizer(self.model).averages
-        backend, model = averages.backend, self.model
-        others = [*model.trainable_variables, *model.non_trainable_variables]
-        others = [v for v in others if not arguments.is_table(v) and averages.position(v) is None]
+        backend = averages.backend
+        others = [v for v in variables_of(self.model) if averages.position(v) is None]
         self._kept = [(v, backend.numpy(v)) for v in [*averages.average, *others]]
 
     def on_train_end(self, logs: Any = None) -> None:

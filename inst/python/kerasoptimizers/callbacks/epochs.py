@@ -1,6 +1,5 @@
 """What callbacks that collect weights by epochs share: learning rates, which epochs are due, and the backup."""
 
-import os
 import warnings
 from typing import Any
 
@@ -63,12 +62,10 @@ class ByEpochs(Watching):
         self._clears_backup = False
 
     def _set_backup(self, backup_dir: Any) -> None:
-        if isinstance(backup_dir, os.PathLike):
-            backup_dir = os.fspath(backup_dir)
-        self.backup_dir = arguments.optional(arguments.string, "backup_dir", backup_dir)
+        self.backup_dir = arguments.optional(arguments.path, "backup_dir", backup_dir)
         self._backup: Any = None
         if backup_dir is not None:
-            self._backup = Backup(backup_dir, self.backup_name, self.content)
+            self._backup = Backup(self.backup_dir, self.backup_name, self.content)
 
     # What a subclass does.
 
@@ -214,7 +211,7 @@ class ByEpochs(Watching):
         return self._backup is not None and self._backup.exists
 
     def _restore(self, model, epochs):
-        """Take over what the folder holds for a model that was trained for so many epochs."""
+        """Load the state that belongs to a model after `epochs` epochs of training."""
         found = self._backup.read(epochs)
         if found is None:
             return

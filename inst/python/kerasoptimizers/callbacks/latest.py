@@ -20,13 +20,13 @@ from .swap_averages import SwapAverages
 class LatestAverage(SwapAverages):
     """The equal average of the latest `k` snapshots of the weights (LAWA), with any optimizer.
 
-    A snapshot is taken at the end of each epoch, or every so many batches, and the oldest one goes when there are more
-    than `k`. The mean is computed anew from them each time, so no error adds up. With as many snapshots as `k` or fewer
-    it is that of `SWACallback`, bit for bit. All floating-point weights are averaged, batch-norm statistics too.
+    The callback takes a snapshot at the end of each epoch, or every few batches (`every`), and keeps the latest `k`.
+    The mean is computed anew from them each time, so no error adds up. With `k` snapshots or fewer it is that of
+    `SWACallback`, bit for bit. All floating-point weights are averaged, batch-norm statistics too.
 
     `fit()` validates with the average, and trains on with the weights. `AverageModelCheckpoint` and `SwapAverages`,
-    after this callback in the list, save and show the same average, also where the model's optimizer has averages of
-    another kind. When training is done the average is put into the model. Callbacks that set the weights then, such as
+    after this callback in the list, save and show the same average, even if the model's optimizer keeps averages,
+    too. When training is done the average is put into the model. Callbacks that set the weights then, such as
     `EarlyStopping(restore_best_weights=True)`, belong before this one in the list: whichever comes last wins.
 
     An error or interrupt leaves the model with its own weights. The snapshots stay in the callback: when the same
@@ -254,7 +254,7 @@ class LatestAverage(SwapAverages):
         return {"snapshots": self.snapshots, "batches": self._moments.done, **weights}
 
     def _restore(self, epochs):
-        """Take over what the folder holds for a model that was trained for so many epochs."""
+        """Load the snapshots that belong to a model after `epochs` epochs of training."""
         found = self._backup.read(epochs)
         if found is None:
             return

@@ -4,6 +4,7 @@ from typing import Any
 
 from .. import arguments
 from ..methods import PowerAverage
+from ..optimizer import with_inner
 from ..snapshots import DTYPES, Anatomy, Folder
 from . import moments
 
@@ -129,11 +130,9 @@ def _updates(optimizer):
 
 def _power_average(model):
     """The PowerAverage that a model is compiled with, inside of other optimizers, too."""
-    optimizer = compiled = getattr(model, "optimizer", None)
-    while optimizer is not None and not isinstance(optimizer, PowerAverage):
-        inner = getattr(optimizer, "inner_optimizer", None)
-        optimizer = getattr(optimizer, "optimizer", None) if inner is None else inner
-    if optimizer is None:
-        found = "but is not compiled" if compiled is None else f"not with {type(compiled).__name__}"
-        raise ValueError(f"`model` must be compiled with PowerAverage for AverageSnapshots, {found}.")
-    return optimizer
+    compiled = getattr(model, "optimizer", None)
+    for optimizer in with_inner(compiled):
+        if isinstance(optimizer, PowerAverage):
+            return optimizer
+    found = "but is not compiled" if compiled is None else f"not with {type(compiled).__name__}"
+    raise ValueError(f"`model` must be compiled with PowerAverage for AverageSnapshots, {found}.")

@@ -10,72 +10,56 @@ from . import batch_norm, private
 from .base import Base
 
 
-class SwapAverages(swap_averages.SwapAverages, keras.callbacks.Callback):
-    __doc__ = swap_averages.SwapAverages.__doc__
-    __module__ = "kerasoptimizers"
-
-    private = private
-    callback_list = keras.callbacks.CallbackList
-
-
-class AverageModelCheckpoint(checkpoint.AverageModelCheckpoint, keras.callbacks.ModelCheckpoint):
-    __doc__ = checkpoint.AverageModelCheckpoint.__doc__
-    __module__ = "kerasoptimizers"
-
-    callback_list = keras.callbacks.CallbackList
-
-
-class SWACallback(swa.SWACallback, keras.callbacks.Callback):
-    __doc__ = swa.SWACallback.__doc__
-    __module__ = "kerasoptimizers"
-
-    private = private
-    callback_list = keras.callbacks.CallbackList
-    backend = Base.backend
-    pass_type = staticmethod(batch_norm.pass_type)
-    update_batch_norm = staticmethod(batch_norm.update_batch_norm)
-
-
-class SWAG(swag.SWAG, keras.callbacks.Callback):
-    __doc__ = swag.SWAG.__doc__
-    __module__ = "kerasoptimizers"
+class OfKeras3:
+    """What our callbacks need of their Keras."""
 
     keras = keras
     generation = "Keras 3"
     private = private
     callback_list = keras.callbacks.CallbackList
+    early_stopping = keras.callbacks.EarlyStopping
     backend = Base.backend
     pass_type = staticmethod(batch_norm.pass_type)
     update_batch_norm = staticmethod(batch_norm.update_batch_norm)
-
-
-predict_samples = sampling.predictor(SWAG)
-
-
-class AverageSnapshots(snapshots.AverageSnapshots, keras.callbacks.Callback):
-    __doc__ = snapshots.AverageSnapshots.__doc__
-    __module__ = "kerasoptimizers"
-
-    private = private
-
-
-class LatestAverage(latest.LatestAverage, keras.callbacks.Callback):
-    __doc__ = latest.LatestAverage.__doc__
-    __module__ = "kerasoptimizers"
-
-    private = private
-    callback_list = keras.callbacks.CallbackList
-    backend = Base.backend
 
     @staticmethod
     def new_variable(shape: tuple[int, ...], dtype: str) -> Any:
         return keras.Variable("zeros", shape=shape, dtype=dtype, trainable=False)
 
 
-class AverageEarlyStopping(early_stopping.AverageEarlyStopping, keras.callbacks.Callback):
-    __doc__ = early_stopping.AverageEarlyStopping.__doc__
+class SwapAverages(swap_averages.SwapAverages, OfKeras3, keras.callbacks.Callback):
+    __doc__ = swap_averages.SwapAverages.__doc__
     __module__ = "kerasoptimizers"
 
-    private = private
-    callback_list = keras.callbacks.CallbackList
-    early_stopping = keras.callbacks.EarlyStopping
+
+class AverageModelCheckpoint(checkpoint.AverageModelCheckpoint, OfKeras3, keras.callbacks.ModelCheckpoint):
+    __doc__ = checkpoint.AverageModelCheckpoint.__doc__
+    __module__ = "kerasoptimizers"
+
+
+class SWACallback(swa.SWACallback, OfKeras3, keras.callbacks.Callback):
+    __doc__ = swa.SWACallback.__doc__
+    __module__ = "kerasoptimizers"
+
+
+class SWAG(swag.SWAG, OfKeras3, keras.callbacks.Callback):
+    __doc__ = swag.SWAG.__doc__
+    __module__ = "kerasoptimizers"
+
+
+predict_samples = sampling.predictor(SWAG)
+
+
+class AverageSnapshots(snapshots.AverageSnapshots, OfKeras3, keras.callbacks.Callback):
+    __doc__ = snapshots.AverageSnapshots.__doc__
+    __module__ = "kerasoptimizers"
+
+
+class LatestAverage(latest.LatestAverage, OfKeras3, keras.callbacks.Callback):
+    __doc__ = latest.LatestAverage.__doc__
+    __module__ = "kerasoptimizers"
+
+
+class AverageEarlyStopping(early_stopping.AverageEarlyStopping, OfKeras3, keras.callbacks.Callback):
+    __doc__ = early_stopping.AverageEarlyStopping.__doc__
+    __module__ = "kerasoptimizers"

@@ -31,9 +31,7 @@ class Checkpoints:
     """
 
     def __init__(self, directory: Any, metric: Any, mode: str, pattern: str | None, tensorflow: bool):
-        if isinstance(directory, os.PathLike):
-            directory = os.fspath(directory)
-        self.directory = arguments.string("directory", directory)
+        self.directory = directory = arguments.path("directory", directory)
         if not callable(metric):
             arguments.optional(_metric, "metric", metric)
         arguments.choice("mode", mode, ("auto", "min", "max"))

@@ -11,7 +11,7 @@ import numpy as np
 
 from .. import arguments, batch_norm
 from ..batch_norm.data import leaves
-from ..values import Held, Replaced
+from ..values import Held, Replaced, variables_of
 from . import arithmetic
 from .checkpoints import Checkpoints
 from .sources import FileSource, ModelSource, check_alike, is_tensorflow_checkpoint, label
@@ -408,8 +408,7 @@ class Soups:
         return source
 
     def _variables(self, model):
-        variables = [*model.trainable_variables, *model.non_trainable_variables, *self._further(model)]
-        return [variable for variable in variables if not arguments.is_table(variable)]
+        return [*variables_of(model), *self._further(model)]
 
 
 class _Checkpoint:
@@ -679,11 +678,7 @@ def _weights(weights, count):
 
 
 def _data(data, batch_size, again=False):
-    arguments.whole("batch_size", batch_size, 1)
-    if again and hasattr(data, "__next__"):
-        arguments.refuse("data", "data that can be drawn more than once", data)
-    if data is not None:
-        batch_norm.batches(data, batch_size, None, name="data")
+    batch_norm.require_data(data, arguments.whole("batch_size", batch_size, 1), again)
     return data
 
 

@@ -54,12 +54,9 @@ class AveragingOptimizer(optimizer.AveragingOptimizer, Base):
 
     def _distinct_name(self, name):
         # An HDF5 file goes by names, so those of one method around another must differ.
-        inner = self.optimizer
-        while inner is not None:
+        for inner in optimizer.with_inner(self.optimizer):
             if isinstance(inner, AveragingOptimizer) or getattr(inner, "use_ema", False):
                 name = f"outer_{name}"
-            # Of a loss scale, or of one of ours.
-            inner = getattr(inner, "inner_optimizer", None) or getattr(inner, "optimizer", None)
         return name
 
     def count(self) -> Any:
