@@ -1,24 +1,15 @@
 """Starts several workers of one training, each a process of its own, and waits for what they saw."""
 
-import os
 import socket
 import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
 
-import kerasoptimizers
+from processes import environment
 
 #: Whatever hangs, the tests end.
 SECONDS = 400
-
-
-def environment(**settings):
-    """The environment of a process that finds our module."""
-    package = str(Path(kerasoptimizers.__file__).parents[1])
-    path = os.pathsep.join([package, os.environ.get("PYTHONPATH", "")])
-    return {**os.environ, "PYTHONPATH": path, **settings}
 
 
 def free_ports(number):

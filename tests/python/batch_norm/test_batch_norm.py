@@ -1,19 +1,15 @@
 """update_batch_norm(): exact statistics from whatever fit() takes, and nothing else changed."""
 
 import inspect
-import os
-import pathlib
-import subprocess
-import sys
 import textwrap
 
 import keras
 import numpy as np
 import pytest
 
-import kerasoptimizers
 from generations import GENERATIONS, Generation
 from interrupts import interrupt, lines_of
+from processes import run_python
 
 RANDOM = np.random.default_rng(0)
 # 103 examples in batches of 16: the last one has 7.
@@ -971,12 +967,5 @@ def test_a_model_of_a_distribution_strategy(kit):
         check()
         assert callback.snapshots == 2
     """
-    package = pathlib.Path(kerasoptimizers.__file__).parents[1]
-    path = os.pathsep.join([str(package), os.environ.get("PYTHONPATH", "")])
-    done = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(script)],
-        capture_output=True,
-        text=True,
-        env={**os.environ, "PYTHONPATH": path},
-    )
+    done = run_python("-c", textwrap.dedent(script))
     assert done.returncode == 0, done.stderr[-3000:]

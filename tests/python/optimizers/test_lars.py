@@ -1,7 +1,6 @@
 """LARS for Keras 3: the original's numbers, and what the original could not do."""
 
 import json
-import pathlib
 
 import keras
 import numpy as np
@@ -10,10 +9,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kerasoptimizers import LARS
+from recordings import recording
 
 pytestmark = pytest.mark.oldest_keras
 
-CASES = json.loads((pathlib.Path(__file__).parents[1] / "parity/LARS.json").read_text())["cases"]
+CASES = recording("LARS")["cases"]
 BACKEND = keras.backend.backend()
 tensorflow_only = pytest.mark.skipif(
     BACKEND != "tensorflow", reason="only TensorFlow has sparse gradients (tf.IndexedSlices)"

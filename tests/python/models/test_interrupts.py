@@ -7,7 +7,6 @@ import os
 import pathlib
 import random
 import signal
-import subprocess
 import sys
 import time
 import traceback
@@ -17,6 +16,7 @@ import pytest
 
 import kerasoptimizers
 from generations import GENERATIONS, Generation
+from processes import run_python
 
 PACKAGE = os.path.dirname(kerasoptimizers.__file__)
 TENSORFLOW = os.sep + "tensorflow" + os.sep
@@ -268,11 +268,9 @@ def test_a_thousand_interrupts_lose_nothing(generation, name, tmp_path):
     """A hundred in a process of their own: interrupted often, TensorFlow may abort it. What came until then counts."""
     skip_what_keras_loses(generation, name)
     came = ended = 0
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
     for seed in itertools.count(1):
         interrupts = min(100, 1000 - came)
-        command = [sys.executable, __file__, generation.name, name, str(interrupts), str(tmp_path), str(seed)]
-        run = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+        run = run_python(__file__, generation.name, name, interrupts, tmp_path, seed)
         came += run.stdout.count("nothing lost")
         if came >= 1000:
             return

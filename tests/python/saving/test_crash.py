@@ -13,6 +13,7 @@ import pytest
 
 import killed_training
 from generations import GENERATIONS, Generation
+from processes import environment
 
 
 def arrays(variables):
@@ -52,11 +53,8 @@ def reference(generation):
 def kill_while_it_saves(generation, folder, seconds):
     """Start a training, and kill it some time after it has saved averages for the first time."""
     command = [sys.executable, killed_training.__file__, generation.name, str(folder)]
-    paths = os.pathsep.join(path for path in sys.path if path)
     with open(folder.with_suffix(".log"), "w") as log:
-        training = subprocess.Popen(
-            command, env={**os.environ, "PYTHONPATH": paths}, stdout=log, stderr=subprocess.STDOUT
-        )
+        training = subprocess.Popen(command, env=environment(), stdout=log, stderr=subprocess.STDOUT)
     try:
         while not list(folder.glob("averages-*")) and training.poll() is None:
             time.sleep(0.01)

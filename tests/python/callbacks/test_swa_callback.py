@@ -1,17 +1,14 @@
 """SWACallback: keras-swa's numbers, and a last epoch that recalibrates batch norm exactly."""
 
-import json
-import pathlib
-
 import keras
 import numpy as np
 import pytest
 
 from generations import GENERATIONS, Generation, assert_same, value, values
+from recordings import recording
 
 pytestmark = pytest.mark.sample
 
-RECORDING = pathlib.Path(__file__).parents[1] / "parity" / "SWACallback.json"
 RANDOM = np.random.default_rng(0)
 # 41 examples in batches of 8: the last one has 1.
 X = RANDOM.normal(3, 2, size=(41, 5)).astype("float32")
@@ -91,7 +88,7 @@ def optimizers(kit):
 # keras-swa's numbers.
 
 
-@pytest.mark.parametrize("case", json.loads(RECORDING.read_text())["cases"])
+@pytest.mark.parametrize("case", recording("SWACallback")["cases"])
 def test_weights_and_rates_equal_the_original(kit, case):
     layers = kit.keras.layers
     model = kit.keras.Sequential([kit.keras.Input((4,)), layers.Dense(3, "tanh"), layers.Dense(1)])

@@ -7,9 +7,7 @@ of the folder.
 import io
 import itertools
 import json
-import os
 import pathlib
-import subprocess
 import sys
 import traceback
 import zipfile
@@ -20,6 +18,7 @@ import numpy as np
 import pytest
 
 from generations import GENERATIONS, Generation, assert_same
+from processes import run_python
 
 BACKEND = keras.backend.backend()
 RANDOM = np.random.default_rng(0)
@@ -452,15 +451,7 @@ class Runs:
             self.expected[case["id"]] = state(model)
             train_and_save(kit, case, where)
         (folder / "cases.json").write_text(json.dumps(list(self.cases.values())))
-        path = os.pathsep.join(path for path in sys.path if path)
-        environment = {**os.environ, "PYTHONPATH": path, "KERAS_BACKEND": BACKEND}
-        run = subprocess.run(
-            [sys.executable, __file__, str(folder)],
-            env=environment,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
+        run = run_python(__file__, folder, KERAS_BACKEND=BACKEND)
         self.output = run.stdout + run.stderr
 
     def assert_equal(self, name):

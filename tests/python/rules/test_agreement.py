@@ -1,15 +1,12 @@
 """The same 200 updates in every Keras: weights and averages agree with those on TensorFlow."""
 
 import importlib.util
-import os
-import pathlib
-import subprocess
-import sys
 
 import numpy as np
 import pytest
 
 from generations import METHODS
+from processes import run_python
 
 pytestmark = [pytest.mark.once, pytest.mark.long]
 
@@ -80,22 +77,14 @@ def results(tmp_path_factory):
     """A function that gives the numbers of a way, run when first asked for."""
     known = {}
     folder = tmp_path_factory.mktemp("agreement")
-    source = pathlib.Path(importlib.util.find_spec("kerasoptimizers").origin).parents[1]
 
     def run(way):
         if importlib.util.find_spec(NEEDS[way]) is None:
             pytest.skip(f"{NEEDS[way]} is not installed: agreement with {way} was not tested")
         if way not in known:
             module, backend = WAYS[way]
-            path = os.pathsep.join([str(source), os.environ.get("PYTHONPATH", "")])
-            environment = {**os.environ, "KERAS_BACKEND": backend, "PYTHONPATH": path}
-            file = str(folder / f"{way}.npz")
-            done = subprocess.run(
-                [sys.executable, "-c", SCRIPT, module, file],
-                env=environment,
-                capture_output=True,
-                text=True,
-            )
+            file = folder / f"{way}.npz"
+            done = run_python("-c", SCRIPT, module, file, KERAS_BACKEND=backend)
             known[way] = dict(np.load(file)) if done.returncode == 0 else done.stderr[-2000:]
         if isinstance(known[way], str):
             pytest.fail(f"the run on {way} ended with an error: {known[way]}")

@@ -1,9 +1,5 @@
 """The same optimizers for Keras 2: inner optimizers of both of its kinds."""
 
-import os
-import subprocess
-import sys
-
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -22,6 +18,7 @@ from kerasoptimizers.tf_keras import (
     SWALearningRate,
     SwapAverages,
 )
+from processes import run_python  # noqa: E402
 from recordings import RECORDED, assert_every_step_equals, cases, method_of
 
 KINDS = {"new": tf_keras.optimizers, "legacy": tf_keras.optimizers.legacy}
@@ -148,9 +145,7 @@ for path in paths:
     model.fit(x, y, batch_size=8, verbose=0, shuffle=False)
     np.savez(path + ".npz", *model.get_weights(), *(v.numpy() for v in model.optimizer.variables))
 """
-    path = os.pathsep.join(path for path in sys.path if path)
-    command = [sys.executable, "-c", program, str(tmp_path / "data.npz"), *expected]
-    run = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "PYTHONPATH": path}, check=False)
+    run = run_python("-c", program, tmp_path / "data.npz", *expected)
     assert run.returncode == 0, run.stderr[-3000:]
     for path, model in expected.items():
         with np.load(f"{path}.npz") as file:
@@ -321,9 +316,7 @@ for make in (lambda: SWA("sgd"), lambda: SWA(legacy(0.1)), lambda: SWA(legacy(0.
     except RuntimeError as error:
         print(error)
 """
-    path = os.pathsep.join(path for path in sys.path if path)
-    settings = {"capture_output": True, "text": True, "env": {**os.environ, "PYTHONPATH": path}}
-    run = subprocess.run([sys.executable, "-c", program], check=True, **settings)
+    run = run_python("-c", program)
     said = [line for line in run.stdout.splitlines() if line]
     assert len(said) == 4, run.stdout + run.stderr
     assert all("graph mode is not supported: remove tf.compat.v1.disable_eager_exec" in line for line in said)

@@ -1,7 +1,6 @@
 """LARS for Keras 2: the original's numbers, and what the original could not do."""
 
 import json
-import pathlib
 
 import numpy as np
 import pytest
@@ -10,8 +9,9 @@ tf_keras = pytest.importorskip("tf_keras", reason="Keras 2 (tf_keras) is not ins
 import tensorflow as tf  # noqa: E402
 
 from kerasoptimizers.tf_keras import LARS  # noqa: E402
+from recordings import recording  # noqa: E402
 
-CASES = json.loads((pathlib.Path(__file__).parents[1] / "parity/LARS.json").read_text())["cases"]
+CASES = recording("LARS")["cases"]
 
 
 def variable(value, name="layer/kernel", dtype="float32"):
