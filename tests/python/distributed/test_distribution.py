@@ -31,8 +31,8 @@ def ways():
     for method in METHODS:
         for number in (2, 4):
             for settings in (PLAIN, *CLIPPED):
-                few = {"SWA": 2, "LARS": 1}.get(method, 0)
-                short = number == 2 and settings in (PLAIN, *CLIPPED[:few])
+                few = {"SWA": (PLAIN, CLIPPED[0]), "MovingAverage": (), "PowerAverage": (), "PrimalAveraging": ()}
+                short = number == 2 and settings in few.get(method, (PLAIN,))
                 marks = () if short else pytest.mark.long
                 yield pytest.param(method, number, settings, marks=marks)
 
