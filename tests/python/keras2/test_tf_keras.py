@@ -99,9 +99,16 @@ def test_swa_leaves_training_as_it_is(kind):
     assert averaged.optimizer.snapshots == 12
 
 
-@each_kind
+@pytest.mark.parametrize(
+    "kind, suffix",
+    [
+        ("new", ".keras"),
+        ("legacy", ".h5"),
+        pytest.param("new", ".h5", marks=pytest.mark.long),
+        pytest.param("legacy", ".keras", marks=pytest.mark.long),
+    ],
+)
 @each_method
-@pytest.mark.parametrize("suffix", [".keras", ".h5"])
 def test_a_saved_model_goes_on_training_where_it_was(method, kind, suffix, tmp_path):
     model = train(method(sgd(kind)))
     assert_goes_on_where_it_was(model, tmp_path / f"model{suffix}")
@@ -114,6 +121,7 @@ def test_every_file_holds_one_method_around_another_and_our_lars_in_both(suffix,
     assert_goes_on_where_it_was(model, tmp_path / f"model{suffix}")
 
 
+@pytest.mark.sample
 @pytest.mark.parametrize("suffix", [".keras", ".h5"])
 @each_method
 def test_every_file_holds_an_inner_average_of_keras_too(method, suffix, tmp_path):
