@@ -1,8 +1,8 @@
 #' Plot the loss over the plane through three weight vectors
 #'
 #' Evaluates a model on a grid of points in the plane through three of its weight vectors, and plots the
-#' loss there as filled contours, as in figure 1 of the paper on SWA. The picture shows where a training went, where it ended
-#' and where the average lies.
+#' loss there as filled contours, as in figure 1 of the paper on SWA. The picture shows where a training went, where it
+#' ended and where the average lies.
 #'
 #' The first axis points from the first vector to the second. The second axis is at a right angle to
 #' it and points towards the third. Both measure the distance between weights. Use the picture to see
