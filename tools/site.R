@@ -33,7 +33,8 @@ if (exists("CRAN_urls", asNamespace("downlit"))) {
   utils::assignInNamespace("CRAN_urls", function() data.frame(Package = character(), URL = character()), "downlit")
 }
 Sys.setenv(TF_CPP_MIN_LOG_LEVEL = "3", NO_COLOR = "1")
-options(repos = c(CRAN = "@CRAN@"), pkgdown.internet = FALSE)
+# Examples are for a document here: no progress bars.
+options(repos = c(CRAN = "@CRAN@"), pkgdown.internet = FALSE, knitr.in.progress = TRUE)
 
 unlink(site, recursive = TRUE)
 pkgdown::build_site(
@@ -77,6 +78,12 @@ unwrap_examples <- function(page) {
       xml2::xml_remove(lines[c(1, max(which(text == "}")))])
     }
   }
+}
+
+# What fit() of Python prints tells nothing.
+remove_addresses <- function(page) {
+  printed <- xml2::xml_find_all(page, "//span[contains(@class, 'r-out')]")
+  xml2::xml_remove(printed[grepl("^#> <.* object at 0x[0-9a-f]+>$", trimws(xml2::xml_text(printed)))])
 }
 
 # Wide tables scroll by themselves on a narrow window, not the whole page.
@@ -141,6 +148,7 @@ for (file in files) {
   remove_from_net(page)
   mend_pictures(page)
   unwrap_examples(page)
+  remove_addresses(page)
   wrap_tables(page)
   add_contents(page)
   xml2::write_html(page, file.path(site, file))
