@@ -57,7 +57,7 @@ colors <- c(averages = looks$color[[1]], weights = looks$color[[2]])
 group_scales <- function(groups, title = NULL, which = seq_along(groups)) {
   which <- (which - 1) %% length(looks$color) + 1
   guide <- if (length(groups) > 1) "legend" else "none"
-  scale <- function(make, values) make(title, values = rlang::set_names(values[which], groups), guide = guide)
+  scale <- function(make, values) make(name = title, values = rlang::set_names(values[which], groups), guide = guide)
   list(
     scale(ggplot2::scale_color_manual, looks$color),
     scale(ggplot2::scale_linetype_manual, looks$line),
@@ -76,6 +76,8 @@ picture_theme <- function() {
     plot.subtitle = text(color = "#444444"),
     axis.text = text(color = "#333333"),
     strip.text = text(face = "bold", hjust = 0),
+    # Room for the last number of an axis.
+    plot.margin = ggplot2::margin(6, 14, 6, 6),
     legend.position = "top",
     legend.justification = "left",
     legend.key.width = ggplot2::unit(2.2, "lines")

@@ -227,13 +227,11 @@ level_breaks <- function(values, levels = 10) {
   gaps <- known[below + 1] - known[below]
   room <- diff(c(known[[1]], inner, known[[last]]))
   room <- pmin(room[-1], room[-length(room)])
-  for (digits in 2:8) {
-    short <- signif(inner, digits)
-    free <- vapply(short, function(limit) min(abs(known - limit)), 0)
-    if (all(abs(short - inner) <= room / 4) && all(free >= gaps / 8)) {
-      inner <- short
-      break
-    }
+  for (i in seq_along(inner)) {
+    short <- signif(inner[[i]], 2:8)
+    fits <- abs(short - inner[[i]]) <= room[[i]] / 4 &
+      vapply(short, function(limit) min(abs(known - limit)) >= gaps[[i]] / 8, NA)
+    if (any(fits)) inner[[i]] <- short[fits][[1]]
   }
   c(known[[1]], inner, known[[last]])
 }

@@ -34,7 +34,7 @@ if (exists("CRAN_urls", asNamespace("downlit"))) {
 }
 Sys.setenv(TF_CPP_MIN_LOG_LEVEL = "3", NO_COLOR = "1")
 # Examples are for a document here: no progress bars.
-options(repos = c(CRAN = "@CRAN@"), pkgdown.internet = FALSE, knitr.in.progress = TRUE)
+options(warn = 1, repos = c(CRAN = "@CRAN@"), pkgdown.internet = FALSE, knitr.in.progress = TRUE)
 
 unlink(site, recursive = TRUE)
 pkgdown::build_site(
