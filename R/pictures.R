@@ -56,7 +56,7 @@ colors <- c(averages = looks$color[[1]], weights = looks$color[[2]])
 # Scales for groups that color, line type and shape tell apart, with one legend. `which` are their looks.
 group_scales <- function(groups, title = NULL, which = seq_along(groups)) {
   which <- (which - 1) %% length(looks$color) + 1
-  guide <- if (length(groups) > 1) "legend" else "none"
+  guide <- if (length(groups) > 1) ggplot2::guide_legend(order = 1) else "none"
   scale <- function(make, values) make(name = title, values = rlang::set_names(values[which], groups), guide = guide)
   list(
     scale(ggplot2::scale_color_manual, looks$color),

@@ -209,7 +209,9 @@ draw_posthoc <- function(data, metric) {
     ggplot2::geom_point(ggplot2::aes(shape = interaction(moment(.data$updates), .data$tracked)), size = 2.6) +
     group_scales(format_long(moments), "updates")[1:2] +
     ggplot2::scale_shape_manual(values = shapes, guide = "none") +
-    (if (!one) ggplot2::guides(color = ggplot2::guide_legend(override.aes = list(shape = filled[which])))) +
+    (if (!one) {
+      ggplot2::guides(color = ggplot2::guide_legend(order = 1, override.aes = list(shape = filled[which])))
+    }) +
     ggplot2::labs(
       title = paste0("Averages of different widths: ", metric),
       subtitle = paste0(
