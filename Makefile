@@ -2,7 +2,7 @@
 #   PYTHON=/path/to/python3   the Python to make .venv from
 
 .DEFAULT_GOAL := help
-.PHONY: help setup backends linters example example-intervals uci lint test test-long test-newest vignettes check benchmark clean
+.PHONY: help setup backends linters example example-intervals uci lint test test-long test-newest vignettes site check benchmark clean
 
 # The package itself, installed where only this checkout looks.
 installed := .R-library/kerasoptimizers/DESCRIPTION
@@ -18,6 +18,7 @@ help:
 	@echo 'make check     R CMD build and R CMD check --as-cran'
 	@echo 'make benchmark time and memory of everything, measured here; takes hours'
 	@echo 'make uci       SWAG and ensembles on 20 splits of Boston (and Concrete): benchmarks/uci.md; minutes'
+	@echo 'make site      the package site with help pages and articles, in docs/'
 	@echo 'make vignettes run the vignettes anew (needs the R packages keras3 and keras)'
 	@echo 'make clean     remove what the others made here: .venv, .R-library, results'
 
@@ -62,6 +63,10 @@ test-newest: setup
 vignettes: setup $(installed)
 	@tools/with-python.sh Rscript tools/vignettes.R
 
+# Needs no Python; where there is one, the help pages show what their examples print and draw.
+site:
+	@tools/site.sh
+
 benchmark: backends $(installed)
 	@tools/with-python.sh .venv/bin/python benchmarks/run.py --readme
 
@@ -73,5 +78,5 @@ check: setup
 	@tools/with-python.sh tools/check.sh
 
 clean:
-	rm -rf .venv .R-library .test-results .pytest_cache .mypy_cache .ruff_cache .hypothesis letters.png intervals.png
+	rm -rf .venv .R-library .test-results docs .pytest_cache .mypy_cache .ruff_cache .hypothesis letters.png intervals.png
 	find . -name __pycache__ -prune -exec rm -rf {} +

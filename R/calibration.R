@@ -250,7 +250,7 @@ coverage_rows <- function(y, samples, noise, call) {
 
 draw_reliability <- function(data) {
   .data <- rlang::.data
-  calibration_picture(data, ggplot2::aes(.data$confidence, .data$accuracy, color = .data$method)) +
+  calibration_picture(data, ggplot2::aes(.data$confidence, .data$accuracy)) +
     ggplot2::geom_point(ggplot2::aes(size = .data$count)) +
     ggplot2::scale_size_area(name = "examples", max_size = 5) +
     ggplot2::labs(title = "Is it right as often as it is sure?", x = "confidence", y = "accuracy")
@@ -258,21 +258,21 @@ draw_reliability <- function(data) {
 
 draw_coverage <- function(data) {
   .data <- rlang::.data
-  calibration_picture(data, ggplot2::aes(.data$level, .data$coverage, color = .data$method)) +
-    ggplot2::geom_point(size = 1.5) +
+  calibration_picture(data, ggplot2::aes(.data$level, .data$coverage)) +
+    ggplot2::geom_point(size = 2) +
     ggplot2::labs(title = "How many observations are in their interval?", x = "level of the interval",
                   y = "part of the observations in it")
 }
 
 calibration_picture <- function(data, mapping) {
-  methods <- levels(data$method)
-  palette <- c("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+  .data <- rlang::.data
   ggplot2::ggplot(data, mapping) +
-    ggplot2::geom_abline(slope = 1, intercept = 0, linetype = 2, color = "#888888") +
-    ggplot2::geom_line(linewidth = 0.7) +
-    ggplot2::scale_color_manual(
-      NULL, values = rep_len(palette, length(methods)), guide = if (length(methods) > 1) "legend" else "none"
-    ) +
+    ggplot2::aes(color = .data$method, linetype = .data$method, shape = .data$method) +
+    ggplot2::geom_abline(slope = 1, intercept = 0, color = "#888888") +
+    ggplot2::geom_line(linewidth = 0.8) +
+    group_scales(levels(data$method)) +
     ggplot2::coord_equal(xlim = 0:1, ylim = 0:1) +
-    picture_theme()
+    picture_theme() +
+    # Beside the square there is room.
+    ggplot2::theme(legend.position = "right")
 }

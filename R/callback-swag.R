@@ -216,7 +216,8 @@ drawn_seed <- function(seed, call = rlang::caller_env()) {
 #' @param x,object A callback of [callback_swag()]; for `print()` and `as.data.frame()` also the result of
 #'   `summary()`.
 #' @param scale Scale of the draws, as in [predict_samples()]: a number, 0 or more.
-#' @param row.names,optional,... Not used; `...` must be empty for `plot()`.
+#' @param row.names,optional Not used.
+#' @param ... Not used, except by `plot()`: labels and limits, as in [plot()][plot.kerasoptimizers] of an optimizer.
 #' @returns `print()` returns `x`, invisibly. `summary()` returns a list of class `kerasoptimizers_posterior_summary`
 #'   with `settings`, `snapshots`, `rank`, `columns` (number of deviations kept so far), `memory` (bytes) and
 #'   `weights`: a data frame with a row for each weight of the model and the columns `name`, `shape`, `size`, `norm`
@@ -315,8 +316,8 @@ as.data.frame.kerasoptimizers.SWAG <- function(x, row.names = NULL, optional = F
 #' @method plot kerasoptimizers.SWAG
 #' @export
 plot.kerasoptimizers.SWAG <- function(x, scale = 0.5, ...) {
-  no_more_arguments(...)
   require_ggplot2()
+  settings <- base_settings(...)
   found <- summary(x, scale = scale)
   if (found$snapshots == 0) {
     abort("There is nothing to show: the callback has no snapshots yet.", rlang::current_env())
@@ -326,19 +327,23 @@ plot.kerasoptimizers.SWAG <- function(x, scale = 0.5, ...) {
   # In the model's order, from the top.
   weights$name <- factor(weights$name, rev(unique(weights$name)))
   ggplot2::ggplot(weights, ggplot2::aes(y = .data$name)) +
-    ggplot2::geom_linerange(ggplot2::aes(xmin = .data$q05, xmax = .data$q95), color = colors[["weights"]]) +
+    ggplot2::geom_linerange(ggplot2::aes(xmin = .data$q05, xmax = .data$q95), color = colors[["weights"]],
+                            linewidth = 0.8) +
     ggplot2::geom_linerange(ggplot2::aes(xmin = .data$q25, xmax = .data$q75), color = colors[["weights"]],
-                            linewidth = 2) +
-    ggplot2::geom_point(ggplot2::aes(x = .data$deviation), color = colors[["averages"]], size = 2) +
+                            linewidth = 2.5) +
+    ggplot2::geom_point(ggplot2::aes(x = .data$deviation), shape = 21, color = "white",
+                        fill = colors[["averages"]], size = 3) +
     ggplot2::expand_limits(x = 0) +
     ggplot2::labs(
       title = paste("How much draws vary:", format_count(found$snapshots), "snapshots, scale", scale),
       subtitle = "Median, middle half and middle 90 % of a weight array's elements.",
       x = "standard deviation", y = NULL
     ) +
-    picture_theme()
+    picture_theme() +
+    settings
 }
 
 #' @rdname print.posterior
+#' @method autoplot kerasoptimizers.SWAG
 #' @exportS3Method ggplot2::autoplot
 autoplot.kerasoptimizers.SWAG <- function(object, ...) plot(object, ...) # nolint: object_name_linter.

@@ -78,12 +78,13 @@ history_metrics <- function(history, call) {
 draw_averaging <- function(data) {
   .data <- rlang::.data
   one_metric <- length(unique(data$metric)) == 1
-  ggplot2::ggplot(data, ggplot2::aes(.data$epoch, .data$value, color = .data$of)) +
-    ggplot2::geom_line(linewidth = 0.7) +
-    ggplot2::geom_point(ggplot2::aes(shape = .data$of), size = 1.6) +
+  of <- ggplot2::aes(.data$epoch, .data$value, color = .data$of, linetype = .data$of, shape = .data$of)
+  ggplot2::ggplot(data, of) +
+    ggplot2::geom_line(linewidth = 0.8) +
+    # More would hide the line types.
+    (if (max(data$epoch) <= 40) ggplot2::geom_point(size = 2)) +
     (if (!one_metric) ggplot2::facet_wrap(ggplot2::vars(.data$metric), scales = "free_y")) +
-    ggplot2::scale_color_manual(values = colors, name = NULL) +
-    ggplot2::scale_shape_discrete(name = NULL) +
+    group_scales(levels(data$of), which = match(levels(data$of), names(colors))) +
     ggplot2::scale_x_continuous(breaks = whole_breaks) +
     ggplot2::labs(title = "Validation with the weights and with the averages", x = "epoch",
                   y = if (one_metric) data$metric[[1]]) +

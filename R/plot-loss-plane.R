@@ -1,12 +1,14 @@
 #' Plot the loss over the plane through three weight vectors
 #'
 #' Evaluates a model on a grid of points in the plane through three of its weight vectors, and plots the
-#' loss there, as in figure 1 of the paper on SWA. The picture shows where a training went, where it ended
-#' and where the average lies.
+#' loss there as filled contours, as in figure 1 of the paper on SWA. The picture shows where a training went, where it
+#' ended and where the average lies.
 #'
 #' The first axis points from the first vector to the second. The second axis is at a right angle to
 #' it and points towards the third. Both measure the distance between weights. Use the picture to see
-#' whether an average lies in a wider, flatter region than the weights that went into it.
+#' whether an average lies in a wider, flatter region than the weights that went into it. Between grid points
+#' the picture interpolates smoothly, and never beyond the values around a point. Each color
+#' covers about a tenth of the grid.
 #'
 #' The function evaluates the model `size^2` times, so give it a few thousand examples, not all you
 #' have. The three vectors should come from one training: between trainings
@@ -41,9 +43,10 @@
 #'   from `x` at every grid point, as [update_batch_norm()] does. It takes about twice the time. Use it
 #'   for models with batch normalization: without it all points share the statistics that the
 #'   model has now.
-#' @param verbose `TRUE`, the default, or `FALSE`: whether to show a progress bar.
+#' @param verbose `TRUE`, the default, or `FALSE`: whether to show a progress bar. A document that is being
+#'   knitted shows none.
 #' @param object The `$data` of such a picture.
-#' @param ... Must be empty, as in [`plot()`][plot.kerasoptimizers] of an optimizer.
+#' @param ... Labels and limits, as in [`plot()`][plot.kerasoptimizers] of an optimizer.
 #' @returns A ggplot. Its `$data` is a data frame of class `kerasoptimizers_loss_plane` with a row for each
 #'   grid point: its coordinates `first` and `second`, and columns with the `loss` and the model's
 #'   other metrics there. The attribute `points` has the names and coordinates of the three vectors.
@@ -136,6 +139,7 @@ evaluator <- function(model, x, y, batch_size, metric, recalibrate,
 over_plane <- function(plane, grid, evaluate, verbose) {
   on.exit(plane$`__exit__`())
   plane$`__enter__`()
+  verbose <- show_progress(verbose)
   if (verbose) cli::cli_progress_bar("Loss over the plane", total = nrow(grid))
   values <- vector("list", nrow(grid))
   for (i in seq_len(nrow(grid))) {
@@ -149,53 +153,184 @@ over_plane <- function(plane, grid, evaluate, verbose) {
 #' @rdname plot_loss_plane
 #' @export
 plot.kerasoptimizers_loss_plane <- function(x, metric = "loss", ...) {
-  no_more_arguments(...)
   require_ggplot2()
+  # Both axes are distances. As the default of the picture it can be replaced without a message.
+  plane <- function(...) {
+    # A name may stand out over the border, but nothing that limits leave out.
+    coord <- ggplot2::coord_fixed(expand = FALSE, clip = if (...length() == 0) "off" else "on", ...)
+    coord$default <- TRUE
+    coord
+  }
+  settings <- base_settings(..., coord = plane)
   metric <- known_metric(metric, setdiff(names(x), c("first", "second")))
   .data <- rlang::.data
   points <- attr(x, "points")
   ggplot2::ggplot(x, ggplot2::aes(.data$first, .data$second)) +
-    plane_contours(x[[metric]], metric) +
-    ggplot2::geom_point(data = points, shape = 21, fill = "white", size = 2.5) +
-    ggplot2::geom_label(ggplot2::aes(label = .data$name), data = points, vjust = -0.45, size = 3.4,
-                        fill = "white", alpha = 0.85) +
-    ggplot2::coord_fixed(expand = FALSE, clip = "off") +
+    plane_contours(x, metric, points) +
+    ggplot2::geom_point(data = points, shape = 21, fill = "white", size = 3) +
+    ggplot2::geom_label(ggplot2::aes(label = .data$name), data = points, vjust = -0.45, size = 4,
+                        fill = "white", alpha = 0.9) +
+    plane() +
     ggplot2::labs(title = paste("The plane through three weight vectors:", metric), x = "distance",
                   y = "distance") +
-    picture_theme()
+    picture_theme() +
+    ggplot2::theme(legend.position = "right", legend.key.width = ggplot2::unit(1.2, "lines"),
+                   legend.key.height = ggplot2::unit(1.2, "lines"), panel.grid = ggplot2::element_blank()) +
+    settings
 }
 
 #' @rdname plot_loss_plane
+#' @method autoplot kerasoptimizers_loss_plane
 #' @exportS3Method ggplot2::autoplot
 autoplot.kerasoptimizers_loss_plane <- function(object, ...) plot(object, ...) # nolint: object_name_linter.
 
-# Filled contours of a metric, with a level for each twelfth of the values: equal steps would give almost
-# all levels to a loss that grows steeply around the points.
-plane_contours <- function(values, metric) {
+# Filled contours of a metric, with a level for each tenth of the values: equal steps would give almost
+# all levels to a loss that grows steeply around the points. Lines between them carry their values.
+plane_contours <- function(plane, metric, points) {
   .data <- rlang::.data
-  values <- values[is.finite(values)]
+  values <- plane[[metric]][is.finite(plane[[metric]])]
   if (length(values) == 0) return(list()) # nothing to show but the points
-  breaks <- unique(stats::quantile(values, 0:12 / 12, names = FALSE))
+  breaks <- level_breaks(values)
   # A level does not hold its upper limit, so the highest must be above all values.
   slack <- 1e-6 * max(abs(breaks), 1e-6)
   last <- length(breaks)
+  inner <- breaks[-c(1, last)]
   breaks <- if (last == 1) breaks + c(-slack, slack) else c(breaks[-last], breaks[[last]] + slack)
-  heights <- ggplot2::aes(z = finite(.data[[metric]]))
+  fine <- fine_plane(plane, metric)
+  fills <- grDevices::hcl.colors(length(breaks) - 1, "viridis")
+  lines <- contour_lines(fine, inner, points)
+  ground <- contour_grounds(fills)[match(lines$labels$level, inner)]
   list(
-    ggplot2::geom_contour_filled(heights, breaks = breaks, na.rm = TRUE),
-    if (last > 2) {
-      ggplot2::geom_contour(heights, breaks = breaks[-c(1, last)], color = "white", alpha = 0.3,
-                            linewidth = 0.2, na.rm = TRUE)
+    ggplot2::geom_contour_filled(ggplot2::aes(z = .data$value), data = fine, breaks = breaks, na.rm = TRUE),
+    if (nrow(lines$paths) > 0) {
+      ggplot2::geom_path(ggplot2::aes(group = .data$piece), data = lines$paths, color = "white", alpha = 0.6,
+                         linewidth = 0.4)
     },
-    ggplot2::scale_fill_viridis_d(name = metric, labels = level_labels(breaks), drop = FALSE,
-                                  guide = ggplot2::guide_legend(reverse = TRUE))
+    if (nrow(lines$labels) > 0) {
+      ggplot2::geom_text(ggplot2::aes(label = .data$label, angle = .data$angle), data = lines$labels,
+                         color = ground, size = 3.6)
+    },
+    ggplot2::scale_fill_manual(name = metric, values = fills, labels = level_labels(breaks, inner), drop = FALSE,
+                               guide = ggplot2::guide_legend(reverse = TRUE))
   )
 }
 
-finite <- function(x) ifelse(is.finite(x), x, NA)
+# Limits of levels with about a tenth of the values each, in few digits. None is one of the values: an accuracy is the
+# same at many points, and a line along its plateau would be noise.
+level_breaks <- function(values, levels = 10) {
+  known <- sort(unique(values))
+  last <- length(known)
+  below <- unique(findInterval(stats::quantile(values, seq_len(levels - 1) / levels, names = FALSE), known))
+  below <- below[below < last]
+  if (length(below) == 0) return(unique(range(known)))
+  inner <- (known[below] + known[below + 1]) / 2
+  gaps <- known[below + 1] - known[below]
+  room <- diff(c(known[[1]], inner, known[[last]]))
+  room <- pmin(room[-1], room[-length(room)])
+  for (i in seq_along(inner)) {
+    short <- signif(inner[[i]], 2:8)
+    fits <- abs(short - inner[[i]]) <= room[[i]] / 4 &
+      vapply(short, function(limit) min(abs(known - limit)) >= gaps[[i]] / 8, NA)
+    if (any(fits)) inner[[i]] <- short[fits][[1]]
+  }
+  c(known[[1]], inner, known[[last]])
+}
 
-level_labels <- function(breaks) {
-  text <- vapply(signif(breaks, 3), format, "")
-  if (anyDuplicated(text) > 0) text <- format(breaks, digits = 6, trim = TRUE)
-  paste(text[-length(text)], "to", text[-1])
+level_labels <- function(breaks, inner) {
+  if (length(inner) == 0) return(paste(unique(vapply(signif(breaks, 3), format, "")), collapse = " to "))
+  text <- vapply(inner, format, "", digits = 8)
+  c(paste("below", text[[1]]),
+    if (length(text) > 1) paste(text[-length(text)], "to", text[-1]),
+    paste(text[[length(text)]], "or more"))
+}
+
+# The plane on a grid of some 200 x 200 points. One that lacks grid points stays as it is.
+fine_plane <- function(plane, metric) {
+  plane <- as.data.frame(plane)
+  plane <- plane[order(plane$second, plane$first), ]
+  first <- unique(plane$first)
+  second <- sort(unique(plane$second))
+  value <- ifelse(is.finite(plane[[metric]]), plane[[metric]], NA)
+  whole <- length(value) == length(first) * length(second) && length(first) > 1 && length(second) > 1
+  if (!whole) return(data.frame(plane[c("first", "second")], value = value))
+  value <- t(between_rows(t(between_rows(matrix(value, length(first)), 200)), 200))
+  cbind(expand.grid(first = seq(min(first), max(first), length.out = nrow(value)),
+                    second = seq(min(second), max(second), length.out = ncol(value))),
+        value = as.vector(value))
+}
+
+# Rows between those of a matrix, some `size` in all: cubic pieces that go no higher and no lower than the two rows that
+# they join (Fritsch and Carlson), so that no hill or valley appears that was not measured.
+between_rows <- function(values, size) {
+  n <- nrow(values)
+  steps <- values[-1, , drop = FALSE] - values[-n, , drop = FALSE]
+  before <- steps[c(1, seq_len(n - 1)), , drop = FALSE]
+  after <- steps[c(seq_len(n - 1), n - 1), , drop = FALSE]
+  slopes <- ifelse(before * after > 0, 2 * before * after / (before + after), 0)
+  slopes[is.na(slopes)] <- 0
+  at <- seq(1, n, length.out = ceiling(size / (n - 1)) * (n - 1) + 1)
+  low <- pmin(floor(at), n - 1)
+  t <- at - low
+  high <- low + 1
+  found <- (1 + 2 * t) * (1 - t)^2 * values[low, , drop = FALSE] +
+    t * (1 - t)^2 * slopes[low, , drop = FALSE] +
+    t^2 * (3 - 2 * t) * values[high, , drop = FALSE] +
+    t^2 * (t - 1) * slopes[high, , drop = FALSE]
+  # On a row of the grid its neighbor, which may be missing, has no say.
+  on <- abs(at - round(at)) < 1e-8
+  found[on, ] <- values[round(at[on]), ]
+  found
+}
+
+# Lines at these levels with gaps for their labels, and the labels: on the longest line of a level, away from the points
+# and from each other.
+contour_lines <- function(fine, levels, points) {
+  first <- sort(unique(fine$first))
+  second <- sort(unique(fine$second))
+  none <- list(paths = data.frame(), labels = data.frame())
+  if (length(levels) == 0 || nrow(fine) != length(first) * length(second)) return(none)
+  extent <- max(diff(range(first)), diff(range(second)))
+  lines <- grDevices::contourLines(first, second, matrix(fine$value, length(first)), levels = levels)
+  lengths <- vapply(lines, function(line) sum(sqrt(diff(line$x)^2 + diff(line$y)^2)), 0)
+  taken <- points[c("first", "second")]
+  # Names stand above the points.
+  taken <- rbind(taken, data.frame(first = taken$first, second = taken$second + 0.06 * extent))
+  labels <- NULL
+  for (level in levels) {
+    of_level <- which(vapply(lines, function(line) line$level == level, NA))
+    if (length(of_level) == 0) next
+    longest <- of_level[[which.max(lengths[of_level])]]
+    label <- format(level, digits = 8)
+    half <- (0.009 * nchar(label) + 0.008) * extent
+    if (lengths[[longest]] < 6 * half) next
+    line <- lines[[longest]]
+    room <- vapply(seq_along(line$x), function(i) {
+      edge <- c(line$x[[i]] - range(first), line$y[[i]] - range(second))
+      min(sqrt((taken$first - line$x[[i]])^2 + (taken$second - line$y[[i]])^2), 2 * abs(edge))
+    }, 0)
+    best <- which.max(room)
+    if (room[[best]] < half) next
+    near <- sqrt((line$x - line$x[[best]])^2 + (line$y - line$y[[best]])^2) < half
+    along <- range(which(near & abs(seq_along(near) - best) <= sum(near)))
+    slope <- atan2(diff(line$y[along]), diff(line$x[along])) * 180 / pi
+    labels <- rbind(labels, data.frame(
+      first = line$x[[best]], second = line$y[[best]], level = level, label = label,
+      angle = (slope + 90) %% 180 - 90
+    ))
+    taken <- rbind(taken, data.frame(first = line$x[[best]], second = line$y[[best]]))
+    lines[[longest]]$x[near] <- NA
+  }
+  paths <- lapply(seq_along(lines), function(i) {
+    line <- lines[[i]]
+    piece <- cumsum(is.na(line$x))
+    data.frame(first = line$x, second = line$y, piece = paste(i, piece))[!is.na(line$x), ]
+  })
+  list(paths = do.call(rbind, paths), labels = if (is.null(labels)) data.frame() else labels)
+}
+
+# Black or white, whichever can be read between each two of these colors.
+contour_grounds <- function(fills) {
+  light <- colSums(grDevices::col2rgb(fills) * c(0.299, 0.587, 0.114)) / 255
+  between <- (light[-1] + light[-length(light)]) / 2
+  ifelse(between > 0.55, "black", "white")
 }

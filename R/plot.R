@@ -6,21 +6,28 @@
 #' For an averaging optimizer or a schedule of [learning_rate_schedule_swa()] the picture shows what is
 #' planned. Look at it before training, to see whether schedule and optimizer fit together: in a cyclic
 #' schedule, for example, every snapshot should come at the end of a cycle. A schedule does not
-#' know how often an optimizer averages; `average_period` tells it.
+#' know how often an optimizer averages; `average_period` tells it. For [optimizer_lars()], which averages
+#' nothing, the picture shows the learning rate alone.
 #'
 #' For [callback_swa()] the picture shows what happened in the latest `fit()`. With
 #' `lr_schedule = "manual"` the callback sets no learning rates, and the picture shows the number of
 #' snapshots instead.
 #'
-#' @param x,object An averaging optimizer, such as [optimizer_swa()] returns, a schedule of
-#'   [learning_rate_schedule_swa()], or after `fit()` a callback of [callback_swa()]. In mixed
-#'   precision use [averaging_optimizer()] to get the optimizer of a model.
+#' `plot(model$optimizer)` works in mixed precision, too, where Keras puts a `LossScaleOptimizer` around the
+#' optimizer. For a compiled model call `autoplot(model)`: `plot(model)` of the R packages keras3 and keras draws the
+#' model's layers.
+#'
+#' @param x,object An optimizer of this package, such as [optimizer_swa()] returns, a schedule of
+#'   [learning_rate_schedule_swa()], or after `fit()` a callback of [callback_swa()]. For `autoplot()` also
+#'   a model compiled with such an optimizer.
 #' @param updates Number of updates to show: a whole number, 1 or more. `NULL`, the default, shows
-#'   twice the updates before averaging starts, or ten moves of the average if that is more.
+#'   twice the updates before averaging starts, or ten moves of the average if that is more (for
+#'   [optimizer_lars()] 1001).
 #' @param average_period Number of updates from one snapshot to the next: a whole number, 1 or more.
 #'   `NULL`, the default, is the length of a cycle, or 10 without cycles, as in [optimizer_swa()].
-#' @param ... Must be empty. For titles, limits and themes add to the picture, as in
-#'   `plot(x) + ggplot2::labs(title = "My schedule")`.
+#' @param ... Labels and limits, as `plot()` elsewhere in R has them: `main`, `sub`, `xlab` and `ylab` are strings,
+#'   expressions or `NULL`; `xlim` and `ylim` two numbers, the lower one first. For anything else add to the picture,
+#'   as in `plot(x) + ggplot2::theme_bw()`.
 #' @returns A ggplot. Its `$data` is a data frame with the columns
 #'   * `update`, counted from 0;
 #'   * `learning_rate` (after `decay`; `NA` if the inner optimizer has several);
@@ -29,23 +36,24 @@
 #'   For [callback_swa()] it has the columns of its
 #'   [`as.data.frame()`][as.data.frame.callback_swa], and `time`: the end of the row, in epochs.
 #'
-#'   A long series has only the rows that the picture needs: about 2,000 for the line and at most
-#'   2,000 for the marks.
+#'   A series of more than 2,000 rows has only those that the picture needs: the corners of the line, enough rows to
+#'   draw its curves (some 2,000 at most), and at most 2,000 marks.
 #' @section Pictures:
 #' All pictures of this package need the R package ggplot2 (3.4.0 or newer), and are ordinary ggplots. Like these
 #' they appear when you print them, which R does by itself at the top level but not inside a function or a loop.
-#' [ggplot2::autoplot()] draws the same pictures as `plot()`.
+#' [ggplot2::autoplot()] draws the same pictures as `plot()`. Their colors are those of Okabe and Ito, which
+#' color-blind people can tell apart; line types and shapes do the same in grey print.
 #' @section Errors:
 #' An argument that is not as described stops with an error that names it. So do objects without
-#' such a picture, such as [optimizer_lars()], which averages nothing, or a [callback_swa()]
-#' before its first `fit()`.
+#' such a picture, such as [callback_swap_averages()] (see [plot_averaging()]), or a [callback_swa()]
+#' before its first `fit()`, and arguments in `...` that are not among those above.
 #' @references Izmailov et al. (2018), *Averaging Weights Leads to Wider Optima and
 #'   Better Generalization*, <https://arxiv.org/abs/1803.05407>, figure 2.
 #' @family what is going on
 #' @name plot.kerasoptimizers
 #' @examplesIf Sys.getenv("RETICULATE_PYTHON") != "" && reticulate::py_module_available("keras")
 #' rate <- learning_rate_schedule_swa(0.1, 0.02, start_averaging = 200, cycle_updates = 50)
-#' if (requireNamespace("ggplot2", quietly = TRUE)) plot(rate) + ggplot2::theme_bw()
+#' if (requireNamespace("ggplot2", quietly = TRUE)) plot(rate, main = "My schedule") + ggplot2::theme_bw()
 #'
 #' keras <- reticulate::import("keras")
 #' optimizer <- optimizer_swa(keras$optimizers$SGD(rate), start_averaging = 200, average_period = 50)
@@ -53,30 +61,62 @@
 NULL
 
 #' @rdname plot.kerasoptimizers
-#' @method plot kerasoptimizers.AveragingOptimizer
+#' @method plot kerasoptimizers.SlottedOptimizer
 #' @export
-plot.kerasoptimizers.AveragingOptimizer <- function(x, updates = NULL, ...) {
-  no_more_arguments(...)
+plot.kerasoptimizers.SlottedOptimizer <- function(x, updates = NULL, ...) {
   require_ggplot2()
+  settings <- base_settings(...)
   facts <- facts_of(live(x, "optimizer"))
-  settings <- facts$settings
-  first <- c(settings$start_averaging, settings$start_step, 0)[[1]]
-  period <- c(settings$average_period, settings$sync_period, settings$update_period, 1)[[1]]
+  given <- facts$settings
+  first <- c(given$start_averaging, given$start_step, 0)[[1]]
+  # LARS, which averages nothing, has no inner optimizer.
+  averages <- !is.null(facts$inner)
+  period <- if (averages) c(given$average_period, given$sync_period, given$update_period, 1)[[1]] else 100
   updates <- shown_updates(updates, first, period, facts$updates)
   course <- import_ours("kerasoptimizers.facts")$course(x, updates)
   draw_course(data.frame(
     update = seq_len(updates) - 1L,
     learning_rate = as.vector(course$learning_rate),
     due = as.vector(course$due)
-  ), facts$method)
+  ), facts$method, averages) + settings
+}
+
+# The optimizer inside of a LossScaleOptimizer, or of a compiled model. keras3 and keras have a plot() of their own for
+# models; autoplot() is ours. (The classes are Python's, or as the R package keras calls them.)
+#' @rawNamespace
+#' S3method(plot, keras.src.optimizers.loss_scale_optimizer.LossScaleOptimizer, plot_optimizer_inside)
+#' S3method(plot, tf_keras.src.mixed_precision.loss_scale_optimizer.BaseLossScaleOptimizer, plot_optimizer_inside)
+#' S3method(plot, keras.src.mixed_precision.loss_scale_optimizer.BaseLossScaleOptimizer, plot_optimizer_inside)
+#' S3method(plot, keras.src.trainers.trainer.Trainer, plot_optimizer_inside)
+#' S3method(plot, tf_keras.src.engine.training.Model, plot_optimizer_inside)
+#' S3method(ggplot2::autoplot, keras.src.optimizers.loss_scale_optimizer.LossScaleOptimizer, plot_optimizer_inside)
+#' S3method(ggplot2::autoplot, tf_keras.src.mixed_precision.loss_scale_optimizer.BaseLossScaleOptimizer,
+#'          plot_optimizer_inside)
+#' S3method(ggplot2::autoplot, keras.src.mixed_precision.loss_scale_optimizer.BaseLossScaleOptimizer,
+#'          plot_optimizer_inside)
+#' S3method(ggplot2::autoplot, keras.src.trainers.trainer.Trainer, plot_optimizer_inside)
+#' S3method(ggplot2::autoplot, tf_keras.src.engine.training.Model, plot_optimizer_inside)
+#' S3method(ggplot2::autoplot, keras.engine.training.Model, plot_optimizer_inside)
+plot_optimizer_inside <- function(x, ...) {
+  call <- rlang::current_env()
+  optimizer <- without_loss_scaling(live(x, "object"))
+  if (is_model(optimizer)) {
+    compiled <- reticulate::py_has_attr(optimizer, "optimizer")
+    optimizer <- if (compiled) without_loss_scaling(optimizer$optimizer)
+  }
+  if (!"kerasoptimizers.SlottedOptimizer" %in% python_classes(optimizer)) {
+    abort_argument(sprintf("`x` must have an optimizer of this package to be plotted, not %s.",
+                           if (is.null(optimizer)) "none" else describe(optimizer)), call)
+  }
+  plot(optimizer, ...)
 }
 
 #' @rdname plot.kerasoptimizers
 #' @method plot kerasoptimizers.SWALearningRate
 #' @export
 plot.kerasoptimizers.SWALearningRate <- function(x, updates = NULL, average_period = NULL, ...) {
-  no_more_arguments(...)
   require_ggplot2()
+  settings <- base_settings(...)
   live(x, "schedule")
   period <- c(optional(whole, average_period, 1), x$cycle_updates, 10L)[[1]]
   updates <- shown_updates(updates, x$start_averaging, period)
@@ -86,15 +126,15 @@ plot.kerasoptimizers.SWALearningRate <- function(x, updates = NULL, average_peri
     update = seq_len(updates) - 1L,
     learning_rate = as.vector(rates),
     due = since >= 0 & since %% period == 0
-  ), "SWA")
+  ), "SWA") + settings
 }
 
 #' @rdname plot.kerasoptimizers
 #' @method plot kerasoptimizers.SWACallback
 #' @export
 plot.kerasoptimizers.SWACallback <- function(x, ...) {
-  no_more_arguments(...)
   require_ggplot2()
+  settings <- base_settings(...)
   data <- as.data.frame(live(x, "callback"))
   if (nrow(data) == 0) {
     abort_argument("`x` must be a callback after fit(), not before: it has recorded nothing yet.",
@@ -109,15 +149,27 @@ plot.kerasoptimizers.SWACallback <- function(x, ...) {
       title = if (knows_rates) "Learning rates and snapshots of callback_swa()" else
         "Snapshots of callback_swa()",
       x = "epoch", y = if (knows_rates) "learning rate" else "snapshots in the average"
-    )
+    ) + settings
 }
+
+# lintr takes these for ordinary functions, because ggplot2 is only suggested.
+
+#' @rdname plot.kerasoptimizers
+#' @method autoplot kerasoptimizers.SlottedOptimizer
+#' @exportS3Method ggplot2::autoplot
+autoplot.kerasoptimizers.SlottedOptimizer <- function(object, ...) plot(object, ...) # nolint: object_name_linter.
+
+#' @rdname plot.kerasoptimizers
+#' @method autoplot kerasoptimizers.SWALearningRate
+#' @exportS3Method ggplot2::autoplot
+autoplot.kerasoptimizers.SWALearningRate <- function(object, ...) plot(object, ...) # nolint: object_name_linter.
+
+#' @rdname plot.kerasoptimizers
+#' @method autoplot kerasoptimizers.SWACallback
+#' @exportS3Method ggplot2::autoplot
+autoplot.kerasoptimizers.SWACallback <- function(object, ...) plot(object, ...) # nolint: object_name_linter.
 
 # Objects without such a picture: what to do instead.
-
-#' @exportS3Method
-plot.kerasoptimizers.SlottedOptimizer <- function(x, ...) {
-  no_picture(x, "it averages nothing. Plot its learning-rate schedule instead")
-}
 
 #' @exportS3Method
 plot.kerasoptimizers.SwapAverages <- function(x, ...) {
@@ -146,12 +198,13 @@ shown_updates <- function(updates, first, period, made = 0, call = rlang::caller
   whole(updates, 1, name = "updates", call = call)
 }
 
-draw_course <- function(data, method) {
+draw_course <- function(data, method, averages = TRUE) {
   knows_rates <- !all(is.na(data$learning_rate))
   draw_line(data, "update", "learning_rate", "due", "updates after which the average moves") +
     ggplot2::labs(
-      title = if (knows_rates) paste0("Learning rate, and when ", method, " averages") else
-        paste("When", method, "averages"),
+      title = if (!averages) paste("Learning rate of", method) else
+        if (knows_rates) paste0("Learning rate, and when ", method, " averages") else
+          paste("When", method, "averages"),
       x = "update", y = "learning rate"
     )
 }

@@ -134,7 +134,8 @@ posthoc_average <- function(model, directory, sigma_rel, at = NULL, data = NULL,
 #' @param at Moments, as in [posthoc_average()]: one or several whole numbers, each of which gets a line. `NULL`, the
 #'   default, is the last snapshot.
 #' @param batch_size Number of examples in a batch: a whole number, 1 or more.
-#' @param verbose `TRUE`, the default, or `FALSE`: whether to show a progress bar.
+#' @param verbose `TRUE`, the default, or `FALSE`: whether to show a progress bar. A document that is being
+#'   knitted shows none.
 #' @returns A ggplot. Its `$data` is a data frame with a row for each width and moment, and the columns
 #'   `sigma_rel`, `updates` (the moment), `tracked` (whether an average of this width was kept during
 #'   training), `loss` and the model's other metrics.
@@ -182,6 +183,7 @@ plot_posthoc <- function(model, directory, x, y = NULL,
 over_widths <- function(averages, grid, evaluate, verbose, call) {
   on.exit(averages$`__exit__`())
   averages$`__enter__`()
+  verbose <- show_progress(verbose)
   if (verbose) cli::cli_progress_bar("Averages of different widths", total = nrow(grid))
   values <- lapply(seq_len(nrow(grid)), function(i) {
     call_python(averages$place(grid$sigma_rel[[i]], at = as.integer(grid$updates[[i]])), call)
@@ -194,18 +196,22 @@ over_widths <- function(averages, grid, evaluate, verbose, call) {
 draw_posthoc <- function(data, metric) {
   .data <- rlang::.data
   moments <- unique(data$updates)
+  moment <- function(updates) factor(format_long(updates), format_long(moments))
   one <- length(moments) == 1
-  mark <- if (one) ggplot2::aes(.data$sigma_rel, .data[[metric]]) else
-    ggplot2::aes(.data$sigma_rel, .data[[metric]],
-                 color = factor(format_long(.data$updates), format_long(moments)))
-  fixed <- list(linewidth = 0.7, color = if (one) colors[["averages"]])
-  points <- list(ggplot2::aes(shape = .data$tracked), size = 2, color = fixed$color)
-  given <- function(x) x[!vapply(x, is.null, NA)]
-  ggplot2::ggplot(data, mark) +
-    do.call(ggplot2::geom_line, given(fixed)) +
-    do.call(ggplot2::geom_point, given(points)) +
-    ggplot2::scale_shape_manual(values = c(`FALSE` = 1, `TRUE` = 16), guide = "none") +
-    (if (!one) ggplot2::scale_color_viridis_d(name = "updates", end = 0.85)) +
+  # Open and filled forms of a shape, one shape for each moment.
+  open <- c(1, 2, 0, 5)
+  filled <- c(16, 17, 15, 18)
+  which <- (seq_along(moments) - 1) %% length(open) + 1
+  shapes <- rlang::set_names(c(open[which], filled[which]),
+                             paste0(format_long(moments), ".", rep(c(FALSE, TRUE), each = length(moments))))
+  ggplot2::ggplot(data, ggplot2::aes(.data$sigma_rel, .data[[metric]], color = moment(.data$updates))) +
+    ggplot2::geom_line(ggplot2::aes(linetype = moment(.data$updates)), linewidth = 0.8) +
+    ggplot2::geom_point(ggplot2::aes(shape = interaction(moment(.data$updates), .data$tracked)), size = 2.6) +
+    group_scales(format_long(moments), "updates")[1:2] +
+    ggplot2::scale_shape_manual(values = shapes, guide = "none") +
+    (if (!one) {
+      ggplot2::guides(color = ggplot2::guide_legend(order = 1, override.aes = list(shape = filled[which])))
+    }) +
     ggplot2::labs(
       title = paste0("Averages of different widths: ", metric),
       subtitle = paste0(

@@ -238,6 +238,7 @@ as_python_function <- function(x) if (is_python(x)) x else reticulate::r_to_py(x
 progress_bar <- function(frame) {
   bar <- NULL
   function(done, total) {
+    if (!show_progress(TRUE)) return(NULL)
     if (is.null(bar)) bar <<- cli::cli_progress_bar("Averaging", total = total, .envir = frame)
     cli::cli_progress_update(set = done, id = bar, .envir = frame)
     NULL

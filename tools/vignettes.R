@@ -27,13 +27,26 @@ run_script <- function(options) {
   knitr::engine_output(options, options$code, output)
 }
 
+# A picture that nobody described can't be read aloud.
+described <- function(before, options) {
+  if (!before && options$fig.num > 0 && is.null(options$fig.alt)) {
+    stop("the chunk ", options$label, " draws a picture and has no fig.alt")
+  }
+}
+
 knit <- function(name) {
   setwd(folder)
   knitr::knit_engines$set(script = run_script)
+  # All pictures have this size, as wide as the text, and the looks of the package's own.
   knitr::opts_chunk$set(
-    fig.path = paste0("figures/", name, "-"), fig.width = 7, fig.height = 4.2, dpi = 96,
-    dev = "png", dev.args = list(type = "cairo"), message = FALSE, comment = "#>", error = FALSE
+    fig.path = paste0("figures/", name, "-"), fig.width = 7, fig.height = 4.2, dpi = 150, out.width = "100%",
+    dev = "png", dev.args = list(type = "cairo"), message = FALSE, comment = "#>", error = FALSE,
+    described = TRUE
   )
+  knitr::knit_hooks$set(described = described)
+  own <- getNamespace("kerasoptimizers")
+  ggplot2::theme_set(own$picture_theme())
+  options(ggplot2.discrete.colour = own$looks$color, ggplot2.discrete.fill = own$looks$color)
   knitr::knit(file.path("source", paste0(name, ".Rmd.orig")), paste0(name, ".Rmd"), quiet = TRUE)
 }
 

@@ -218,6 +218,67 @@ test_that("the plane is filled smoothly, up to its highest level", {
   expect_identical(labels$aes_params$fill, "white")
 })
 
+test_that("between grid points the plane is smooth, and no hill or valley appears that is not in the data", {
+  set.seed(1)
+  steep <- matrix(exp(rnorm(30, sd = 3)), 6)
+  fine <- between_rows(steep, 200)
+  at <- seq(1, 6, length.out = nrow(fine))
+  expect_equal(fine[at == round(at), ], steep)
+  low <- pmin(floor(at), 5)
+  expect_true(all(fine >= pmin(steep[low, ], steep[low + 1, ]) - 1e-9))
+  expect_true(all(fine <= pmax(steep[low, ], steep[low + 1, ]) + 1e-9))
+  # A line stays one, and nothing bends by a corner.
+  expect_equal(between_rows(cbind(1:4), 9), cbind(seq(1, 4, length.out = 10)))
+  bends <- abs(diff(between_rows(cbind((-3:3)^2), 600), differences = 2))
+  expect_lt(max(bends), 1e-3)
+})
+
+# Like losses around a valley.
+valley <- function(size = 17) {
+  grid <- expand.grid(first = seq(-2, 8, length.out = size), second = seq(-2, 5, length.out = size))
+  points <- data.frame(name = letters[1:3], first = c(0, 6, 3), second = c(0, 0, 2))
+  structure(cbind(grid, loss = 1 - exp(-((grid$first - 3)^2 / 6 + (grid$second - 2)^2 / 3)), near = grid$first > 3),
+            points = points, class = c("kerasoptimizers_loss_plane", "data.frame"))
+}
+
+test_that("contours carry their values, apart from each other and readable on their ground", {
+  skip_without_ggplot2()
+  picture <- plot(valley())
+  expect_identical(length(unique(layer(picture, 1)$fill)), 10L)
+  labels <- layer(picture, 3)
+  expect_gt(nrow(labels), 4)
+  # A label is the limit between two levels of the legend.
+  legend <- ggplot2::ggplot_build(picture)$plot$scales$get_scales("fill")$get_labels()
+  expect_true(all(vapply(labels$label, function(label) any(grepl(label, legend, fixed = TRUE)), NA)))
+  expect_gt(min(stats::dist(labels[c("x", "y")])), 0.4)
+  expect_true(all(abs(labels$angle) <= 90))
+  # White where it is dark and black where it is light.
+  levels <- as.numeric(labels$label)
+  expect_identical(labels$colour[[which.min(levels)]], "white")
+  expect_identical(labels$colour[[which.max(levels)]], "black")
+  # The lines leave room for them.
+  lines <- layer(picture, 2)
+  near <- vapply(seq_len(nrow(labels)), function(i) {
+    min(sqrt((lines$x - labels$x[[i]])^2 + (lines$y - labels$y[[i]])^2))
+  }, 0)
+  expect_gt(min(near), 0.1)
+})
+
+test_that("levels cut the values in about equal parts, between the values of a plateau", {
+  set.seed(1)
+  values <- rexp(1000)
+  breaks <- level_breaks(values)
+  expect_identical(range(breaks), range(values))
+  expect_true(all(abs(table(cut(values, breaks)) - 100) < 40))
+  expect_true(all(nchar(format(breaks[2:10])) <= 6))
+  plateaus <- rep(c(0.8, 0.9, 0.95), c(10, 80, 10))
+  expect_identical(level_breaks(plateaus), c(0.8, 0.85, 0.92, 0.95))
+  # Two digits would be 0.9 or 0.91.
+  expect_identical(level_breaks(rep(c(0.8, 0.9, 0.91, 0.99), each = 10)), c(0.8, 0.85, 0.905, 0.95, 0.99))
+  expect_identical(level_breaks(rep(2, 5)), 2)
+  expect_silent(ggplot2::ggplot_build(plot(valley(), "near")))
+})
+
 test_that("a loss that is not finite leaves a gap, and one that is the same everywhere is shown", {
   skip_without_ggplot2()
   plane <- known_plane(loss = c(Inf, NaN, 1:7), flat = 1, zero = 0, none = NaN)
@@ -240,7 +301,7 @@ test_that("a long series is thinned, and keeps its shape and its moments", {
   rate <- learning_rate_schedule_swa(0.5, 0.25, 100000, cycle_updates = 50)
   picture <- plot(rate, updates = 200001)
   data <- picture$data
-  expect_lt(nrow(data), 5000)
+  expect_lt(nrow(data), 4500)
   expect_identical(range(data$update), c(0L, 200000L))
   late <- data$learning_rate[data$update > 100000]
   expect_equal(range(late), as.vector(rate(c(100050, 100001))$numpy()), tolerance = 1e-5)
@@ -257,6 +318,52 @@ test_that("a long series is thinned, and keeps its shape and its moments", {
   every <- plot(optimizer_ema("sgd"), updates = 1e5)$data
   expect_lt(nrow(every), 5000)
   expect_identical(range(every$update[every$due]), c(0L, 99999L))
+})
+
+test_that("a thinned line keeps its corners, and is nowhere off by more than a picture shows", {
+  update <- 0:200000
+  cycle <- (update - 100001) %% 5000 + 1
+  expect_shape <- function(y, corners, most = 2000) {
+    rows <- line_rows(y)
+    expect_lte(length(rows), most)
+    expect_true(all(c(1, length(y), corners + 1) %in% rows))
+    drawn <- approx(rows, y[rows], seq_along(y))$y
+    expect_lt(max(abs(drawn - y)), 1e-3 * max(y))
+  }
+  # Rounded, as rates are that Keras computes.
+  rounded <- function(y) signif(y, 7)
+  falling <- 0.5 + pmin(pmax(update - 60000, 0), 40000) / 40000 * -0.25
+  ends <- 100000 + 5000 * 0:20
+  expect_shape(rounded(ifelse(update > 100000, 0.35 - 0.1 * cycle / 5000, falling)),
+               c(60000, ends, ends[-21] + 1), 100)
+  expect_shape(ifelse(update < 77777, 0.1, 0.01), c(77776, 77777), 4)
+  expect_shape(rounded(1 + cos(pi * update / 200000)), NULL, 100)
+  expect_identical(line_rows(rep(1, 5000)), c(1L, 5000L))
+  expect_identical(line_rows(rep(NA_real_, 5000)), c(1L, 5000L))
+  # Missing heights leave a gap that is as wide as it was.
+  expect_true(all(c(2000, 2001, 3000, 3001) %in% line_rows(rep(c(1, NA, 1), c(2000, 1000, 2000)))))
+})
+
+test_that("groups differ in color, line and shape, and in one group nothing needs a legend", {
+  skip_without_ggplot2()
+  for (look in looks) expect_identical(anyDuplicated(look), 0L)
+  expect_identical(unique(lengths(looks)), length(looks$color))
+  data <- data.frame(level = rep(c(0.2, 0.8), 3), coverage = 0.5, method = factor(rep(letters[1:3], each = 2)))
+  picture <- draw_coverage(data)
+  lines <- unique(layer(picture, 2)[c("colour", "linetype")])
+  points <- unique(layer(picture, 3)[c("colour", "shape")])
+  expect_identical(c(nrow(lines), nrow(points)), c(3L, 3L))
+  expect_identical(anyDuplicated(lines$linetype) + anyDuplicated(points$shape), 0L)
+  guide <- function(picture) picture$scales$get_scales("linetype")$guide
+  expect_false(identical(guide(picture), "none"))
+  expect_identical(guide(draw_coverage(droplevels(data[1:2, ]))), "none")
+  # More groups than looks.
+  many <- data.frame(level = 1:9 / 10, coverage = 0.5, method = factor(1:9))
+  expect_silent(ggplot2::ggplot_build(draw_coverage(many)))
+  # The weights look the same in all pictures, and so do the averages.
+  both <- data.frame(epoch = 1, metric = "loss", of = factor(c("weights", "averages"), c("weights", "averages")),
+                     value = 1:2)
+  expect_identical(layer(draw_averaging(both), 2)$colour, unname(colors[c("weights", "averages")]))
 })
 
 test_that("with several learning rates the moments are shown alone", {
@@ -282,34 +389,82 @@ test_that("a user can add to a picture, and autoplot() returns the same one", {
   expect_gt(file.size(file), 0)
   callback <- callback_swa(2)
   fit(iris_model("sgd"), 3, list(callback))
-  for (x in list(rate, optimizer_swa("sgd"), callback, known_plane(loss = 1:9))) {
+  for (x in list(rate, optimizer_swa("sgd"), optimizer_lars(1), callback, known_plane(loss = 1:9))) {
     expect_identical(ggplot2::autoplot(x)$data, plot(x)$data)
   }
   expect_identical(nrow(ggplot2::autoplot(rate, updates = 7)$data), 7L)
 })
 
-test_that("settings of base graphics are not dropped without a word", {
+test_that("labels and limits have the names of base graphics, and nothing else is dropped without a word", {
   skip_without_ggplot2()
   python_keras()
-  for (x in list(learning_rate_schedule_swa(0.5, 0.25, 40), optimizer_swa("sgd"), callback_swa(2),
+  fitted <- callback_swa(2)
+  fit(iris_model("sgd"), 3, list(fitted))
+  for (x in list(learning_rate_schedule_swa(0.5, 0.25, 40), optimizer_swa("sgd"), fitted,
                  known_plane(loss = 1:9))) {
-    expect_error(plot(x, main = "Mine"),
-                 "There is no argument `main`: add `ggplot2::labs(title = )` to the picture.",
+    mine <- plot(x, main = "Mine", sub = "small", xlab = "wide", ylab = quote(eta), xlim = c(0, 2), ylim = 0:1)
+    expect_identical(mine$labels[c("title", "caption", "x", "y")],
+                     list(title = "Mine", caption = "small", x = "wide", y = quote(eta)))
+    # They cut the picture, not its data.
+    expect_identical(mine$coordinates$limits, list(x = c(0, 2), y = 0:1))
+    expect_identical(mine$data, plot(x)$data)
+    expect_silent(ggplot2::ggplot_build(mine))
+    expect_null(plot(x, main = NULL)$labels$title)
+    expect_error(plot(x, ylim = 1:0), "`ylim` must be two numbers, the lower one first, not a vector of length 2.",
                  fixed = TRUE, class = "kerasoptimizers_argument_error")
-    expect_error(plot(x, ylim = 0:1), "add `ggplot2::coord_cartesian(ylim = )`", fixed = TRUE)
-    expect_error(plot(x, no_such = 1), "There is no argument `no_such`.", fixed = TRUE)
+    expect_error(plot(x, main = 1), "`main` must be a string, an expression or NULL, not 1.", fixed = TRUE)
+    expect_error(plot(x, col = 1), "There is no argument `col`: plot() takes `main`, `sub`, `xlab`, ", fixed = TRUE,
+                 class = "kerasoptimizers_argument_error")
   }
+  expect_error(plot(learning_rate_schedule_swa(0.5, 0.25, 40), 10, 10, 10), "There are too many arguments.")
+  # A wrong one is found before anything is computed.
+  expect_error(plot(callback_swa(2), col = 1), "There is no argument `col`", fixed = TRUE)
+  # The axes of the plane stay distances.
+  expect_s3_class(plot(known_plane(loss = 1:9), xlim = c(1, 2))$coordinates, "CoordFixed")
 })
 
 test_that("an object without a picture says what to do", {
-  python_keras()
-  expect_error(plot(optimizer_lars(1)), "`x` must be .* LARS: .* Plot its learning-rate schedule",
-               class = "kerasoptimizers_argument_error")
+  skip_without_ggplot2()
+  keras <- python_keras()
   for (callback in list(callback_swap_averages(), callback_average_model_checkpoint(FALSE, "a.keras"))) {
     expect_error(plot(callback), "give what fit() returned to plot_averaging().", fixed = TRUE,
                  class = "kerasoptimizers_argument_error")
   }
+  for (x in list(iris_model("sgd"), keras$mixed_precision$LossScaleOptimizer(keras$optimizers$SGD()))) {
+    expect_error(plot(x), "`x` must have an optimizer of this package to be plotted, not a Python object of class SGD.",
+                 fixed = TRUE, class = "kerasoptimizers_argument_error")
+  }
+  expect_error(plot(keras$Sequential()), "optimizer of this package to be plotted, not none.", fixed = TRUE)
 })
+
+test_that("LARS is shown with its learning rates alone", {
+  skip_without_ggplot2()
+  python_keras()
+  rate <- learning_rate_schedule_swa(0.5, 0.25, 40, anneal_updates = 0)
+  picture <- plot(optimizer_lars(rate), updates = 60)
+  expect_equal(picture$data$learning_rate, rep(c(0.5, 0.25), c(40, 20)))
+  expect_false(any(picture$data$due))
+  expect_false(any(vapply(picture$layers, function(layer) inherits(layer$geom, c("GeomPoint", "GeomRug")), NA)))
+  expect_identical(picture$labels$title, "Learning rate of LARS")
+  expect_null(picture$labels$subtitle)
+  expect_identical(nrow(ggplot2::autoplot(optimizer_lars(1))$data), 1001L)
+})
+
+for (module in c("keras", "tf_keras")) {
+  test_that(paste("the optimizer of a model is shown, with loss scaling around it too:", module), {
+    skip_without_ggplot2()
+    keras <- local_keras(module)
+    optimizer <- optimizer_swa(keras$optimizers$SGD(0.5), 20, 5)
+    expected <- plot(optimizer, updates = 41)$data
+    scaled <- keras$mixed_precision$LossScaleOptimizer(optimizer)
+    model <- iris_model(optimizer, keras)
+    for (x in list(scaled, model, iris_model(scaled, keras))) {
+      expect_identical(plot(x, updates = 41)$data, expected)
+      expect_identical(ggplot2::autoplot(x, updates = 41)$data, expected)
+    }
+    expect_identical(plot(scaled, main = "Mine")$labels$title, "Mine")
+  })
+}
 
 test_that("progress is shown on request only", {
   skip_without_ggplot2()
@@ -325,6 +480,9 @@ test_that("progress is shown on request only", {
   }
   expect_match(said(TRUE), "Loss over the plane")
   expect_identical(said(FALSE), "")
+  # Nor is it a part of a document that is being knitted.
+  withr::local_options(knitr.in.progress = TRUE)
+  expect_identical(said(TRUE), "")
 })
 
 test_that("wrong arguments are named before anything is computed", {

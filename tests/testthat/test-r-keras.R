@@ -344,10 +344,12 @@ mixed <- '
   cat("swapped:", !identical(get_weights(model), before), "\n")
   swap_weights(model)
   cat("back:", identical(get_weights(model), before), "\n")
+  pictures <- list(plot(model$optimizer, 9), ggplot2::autoplot(model$optimizer, 9), ggplot2::autoplot(model, 9))
+  cat("pictured:", all(vapply(pictures, function(picture) nrow(picture$data) == 9, NA)), "\n")
 '
 
 expect_mixed <- function(output) {
-  for (line in c("scaled", "updates", "swapped", "back")) {
+  for (line in c("scaled", "updates", "swapped", "back", "pictured")) {
     expect_match(output, paste0(line, ": TRUE"), fixed = TRUE, all = FALSE)
   }
 }

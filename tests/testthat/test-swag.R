@@ -238,7 +238,11 @@ test_that("plot() of a posterior shows how much draws vary", {
   picture <- plot(made$swag, scale = 2)
   expect_equal(picture$data$deviation, summary(made$swag, scale = 2)$weights$deviation)
   expect_silent(ggplot2::ggplot_build(picture))
-  expect_error(plot(made$swag, main = "x"), "There is no argument `main`")
+  mine <- plot(made$swag, main = "Mine", xlim = c(0, 1))
+  expect_identical(mine$labels$title, "Mine")
+  expect_identical(mine$coordinates$limits$x, c(0, 1))
+  expect_identical(ggplot2::autoplot(made$swag)$data, plot(made$swag)$data)
+  expect_error(plot(made$swag, col = 1), "There is no argument `col`", fixed = TRUE)
 })
 
 test_that("wrong arguments stop with one line", {
