@@ -4,10 +4,14 @@
 
 folder <- "vignettes"
 names <- commandArgs(trailingOnly = TRUE)
-needed <- c("knitr", "mlbench", "keras3", "keras", "ggplot2")
+needed <- c("knitr", "mlbench", "keras3", "keras", "ggplot2", "tfruns")
 missing <- Filter(function(package) !nzchar(system.file(package = package)), needed)
 if (length(missing) > 0) {
   message("kerasoptimizers: the vignettes need these R packages, too: ", toString(missing))
+  quit(status = 1)
+}
+if (!nzchar(Sys.getenv("RETICULATE_PYTHON")) || !reticulate::py_module_available("tensorboard")) {
+  message("kerasoptimizers: keras3 needs the Python package tensorboard for the vignette tuning")
   quit(status = 1)
 }
 
