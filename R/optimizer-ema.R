@@ -83,6 +83,9 @@
 #'   and trains on from there, as in Switch-EMA and with Keras's `ema_overwrite_frequency`. Once per epoch
 #'   is usual. The averages of weights with a constraint obey that constraint, too.
 #' @inherit optimizer_swa return
+#' @section Next step:
+#' After `fit()`, call `assign_average_vars(model)`, with `data = x` if the model has batch norm.
+#' [average_width()] translates a decay into updates and half-lives.
 #' @section Errors:
 #' An argument that is not as described stops with an error of class
 #' `kerasoptimizers_error` that names it. So do `average_decay` and `half_life` together, a
@@ -104,7 +107,9 @@
 #' x <- matrix(rnorm(200), ncol = 2)
 #' y <- x %*% c(1, -1)
 #' model$fit(x, y, epochs = 10L, verbose = 0L)
+#' last <- model$get_weights()[[1]]
 #' assign_average_vars(model)
+#' data.frame(last, average = model$get_weights()[[1]])
 # nolint end
 optimizer_ema <- function(optimizer, trainable_weights_only = TRUE, average_decay = 0.99,
                           start_step = 0, dynamic_decay = TRUE,

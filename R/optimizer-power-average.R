@@ -65,6 +65,7 @@
 #' x <- matrix(rnorm(200), ncol = 2)
 #' y <- x %*% c(1, -1)
 #' model$fit(x, y, epochs = 10L, verbose = 0L)
+#' # Choose one of the widths that were kept.
 #' optimizer <- averaging_optimizer(model)
 #' optimizer$shown_width <- 0.2
 #' assign_average_vars(model)

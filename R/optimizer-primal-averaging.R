@@ -51,6 +51,7 @@
 #' y <- x %*% c(1, -1)
 #' model$fit(x, y, epochs = 10L, verbose = 0L)
 #' assign_average_vars(model)
+#' assign_average_vars(model)
 optimizer_primal_averaging <- function(optimizer, train_interpolation = 0.7,
                                        eval_interpolation = 0.9967, name = "PrimalAveraging",
                                        clipnorm = NULL, clipvalue = NULL, decay = NULL, lr = NULL,
