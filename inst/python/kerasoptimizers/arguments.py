@@ -93,7 +93,7 @@ def choice(name, value, choices):
 
 
 def config(value, *needed):
-    """A configuration, as a dict of its own that holds the needed keys."""
+    """A copy of a configuration, as a dict that holds the needed keys."""
     if not isinstance(value, dict):
         refuse("config", "a dict as get_config() returns it", value)
     for key in needed:
@@ -103,7 +103,7 @@ def config(value, *needed):
 
 
 def part(name, value, deserialize, *args):
-    """What a part of a configuration stands for; why it can't be made is one line."""
+    """The object that a part of a configuration describes; an error is one line."""
     if not isinstance(value, dict) or "class_name" not in value:
         refuse(name, "a dict as get_config() returns it", value)
     # Where Keras 2 reads HDF5 it looks for the class name alone.
@@ -182,7 +182,7 @@ def path(name, value):
 
 
 def optional(check, name, value):
-    """`check`, where None stands for 'not given'."""
+    """`check`, but None means 'not given'."""
     return None if value is None else check(name, value)
 
 

@@ -14,7 +14,7 @@ from .values import StandIns, assign_all, surely
 
 
 class Owner(Protocol):
-    """What an optimizer does for its averages."""
+    """The methods of an optimizer that its averages call."""
 
     name: str
     built: bool

@@ -23,7 +23,7 @@ _NOT_SETTINGS = (
 
 
 def facts(optimizer):
-    """What an optimizer is, and how far it has come.
+    """Describe an optimizer: its settings, and how far it has come.
 
     Nothing is created or changed, so it may be asked before training too.
 
@@ -212,7 +212,7 @@ def _bytes(variables):
 
 
 def posterior_facts(swag, scale):
-    """What a posterior holds, for each of its weights.
+    """Describe a posterior, weight by weight.
 
     Args:
         swag: a `SWAG`.

@@ -56,7 +56,7 @@ def assign_average_vars(model: Any, data: Any = None, batch_size: int = 32) -> N
 
     Raises:
         TypeError, ValueError: in one line, for an argument that is not as described, if there is no average yet, or if
-            weights and averages are swapped. The model stays as it was then, also where the pass over `data` fails.
+            weights and averages are swapped. The model then stays as it was, even if the pass over `data` fails.
     """
     ours, batch_size = module_for(model), arguments.whole("batch_size", batch_size, 1)
     optimizer = averaging_optimizer(model)

@@ -10,7 +10,7 @@ from .legacy import LegacyMethods, VariableList
 if TYPE_CHECKING:
 
     class _KerasOptimizer(LegacyMethods):
-        """What the class beside `LARS` has: one of Keras's optimizers."""
+        """The attributes that the class beside `LARS`, one of Keras's optimizers, must have."""
 
         iterations: Any
         clipnorm: float | None
@@ -32,7 +32,7 @@ else:
 class LARS(_KerasOptimizer):
     """Layer-wise adaptive rate scaling, for training with large batches.
 
-    SGD with momentum in which every variable has a learning rate of its own: it is multiplied
+    SGD with momentum in which every variable has its own learning rate: it is multiplied
     by the trust ratio
 
         eeta * norm(weights) / norm(gradient + weight_decay_rate * weights)
@@ -69,7 +69,7 @@ class LARS(_KerasOptimizer):
             anything is changed.
 
     Slots: `momentum`, of each variable's shape, float32 or wider, as all of the arithmetic.
-    Sparse gradients (`tf.IndexedSlices`) count as the dense ones that they stand for: momentum
+    Sparse gradients (`tf.IndexedSlices`) count as the dense ones that they represent: momentum
     and weight decay move every row.
 
     References:
@@ -96,7 +96,7 @@ class LARS(_KerasOptimizer):
         "decay": arguments.not_negative,
         "lr": arguments.not_negative,
     }
-    # What the optimizers of both Keras generations take; each adds its own.
+    # The arguments that optimizers of both Kerases take; each adds its own.
     _base_settings = {
         "use_ema": arguments.flag,
         "ema_momentum": arguments.fraction,
@@ -144,7 +144,7 @@ class LARS(_KerasOptimizer):
 
     @classmethod
     def _check_settings(cls, given):
-        """The keyword arguments, checked: ours, and those for the base class. None: not given."""
+        """The keyword arguments, checked: those of LARS, and those for the base class. None: not given."""
         given = {setting: value for setting, value in given.items() if value is not None}
         if given.pop("weight_decay", 0) != 0:
             raise ValueError(

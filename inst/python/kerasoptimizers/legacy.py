@@ -14,7 +14,7 @@ from .slots import SlottedOptimizer
 
 
 class VariableList(list):
-    """Variables: as Keras 3 has them, a property `variables`, and as the originals did, a method."""
+    """Variables, read as a property (Keras 3) or called as a method (TensorFlow Addons and the Model Garden)."""
 
     def __call__(self) -> "VariableList":
         return self

@@ -1,4 +1,4 @@
-"""What the averaging optimizers of both Kerases share.
+"""The averaging optimizer: the part that both Kerases share.
 
 Such an optimizer lets another one, the inner optimizer, take its step, and then moves its averages. How Keras
 calls it, and what Keras calls things, is in `keras3/optimizer.py` and `tf_keras/optimizer.py`.
@@ -49,13 +49,13 @@ class AveragingOptimizer(LegacyMethods):
     #: How messages call its Keras, and what an inner optimizer may be.
     version: ClassVar[str]
     optimizer_types: ClassVar[tuple[type, ...]]
-    #: Of the other Keras: its module, how messages call it, and the module of ours for it.
+    #: Of the other Keras: its module, its name in messages, and our module for it.
     other_version: ClassVar[tuple[str, str, str]]
     loss_scale_types: ClassVar[tuple[type, ...]]
     #: Settings that all of Keras's optimizers have, and that would do nothing here.
     inner_settings: ClassVar[tuple[str, ...]]
 
-    # What the class beside it does: initialize Keras's class; what `averages.Owner` asks for; make the averages;
+    # Tasks of the class beside it: initialize Keras's class; the methods of `averages.Owner`; make the averages;
     # find a variable of one of Keras's own optimizers.
     start_keras: Callable[[str], None]
     key: Callable[[Any], Any]
@@ -292,7 +292,7 @@ class AveragingOptimizer(LegacyMethods):
     def finish_fit(self) -> None:
         """Say at the end of `fit()` what a compiled step can't say."""
         self.averages.warn_of_refusals()
-        # On JAX this is called also where training was refused.
+        # JAX calls this even if training was refused.
         if sys.exc_info()[0] is not None:
             return
         if self.averages.shown:
@@ -334,7 +334,7 @@ class AveragingOptimizer(LegacyMethods):
         alike = [self.key(weight) for weight in self.averages.variables if name_for(weight) == name]
         return found[alike.index(self.key(variable))]
 
-    # Saving. The inner optimizer is saved as a part of its own: here only what is ours, so that a file
+    # Saving. Keras saves the inner optimizer separately: here only the rest, so that a file
     # holds each variable once.
 
     def save_own_variables(self, store: Any) -> None:
@@ -415,7 +415,7 @@ def _require_weights_in_model(method, inner):
         if isinstance(one, AveragingOptimizer) and "fast" in one.averages.slots:
             own = type(one).__name__
             raise ValueError(
-                f"`optimizer` must not hold {own} inside {method}: {own} steps from weights of its own, wherever "
+                f"`optimizer` must not hold {own} inside {method}: {own} steps from its own weights, wherever "
                 f"{method} puts the model. Put {method} inside {own}."
             )
 

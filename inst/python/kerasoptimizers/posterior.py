@@ -27,7 +27,7 @@ from .files import listed, numbered
 
 
 class State(NamedTuple):
-    """What a posterior knows. It is replaced as a whole: an interrupt leaves the old one or the new one."""
+    """The state of a posterior. It is replaced as a whole: an interrupt leaves the old one or the new one."""
 
     snapshots: int = 0
     #: float64 arrays, one for each variable.

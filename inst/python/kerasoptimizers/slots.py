@@ -22,7 +22,7 @@ class SlottedOptimizer:
         raise NotImplementedError
 
     def position(self, variable: Any) -> int | None:
-        """Where a variable stands in them; None for one it was not built for."""
+        """The position of a variable in them; None for one it was not built for."""
         raise NotImplementedError
 
     def inner_slot(self, variable: Any, slot_name: str) -> Any:

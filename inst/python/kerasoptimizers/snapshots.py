@@ -27,7 +27,7 @@ DTYPES = ("float32", "float16", "bfloat16", "float64")
 
 
 class Anatomy:
-    """What of a model identifies it: its weights, in an order that does not depend on which layers are frozen.
+    """The identity of a model: its weights, in an order that does not depend on which layers are frozen.
 
     Names that Keras numbers (`dense_3`) differ from one session to the next, so they don't count.
 
@@ -64,7 +64,7 @@ class Anatomy:
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
     def positions(self, variables: list[Any]) -> list[int]:
-        """Where variables stand among the weights."""
+        """The positions of variables among the weights."""
         places = {id(variable): i for i, variable in enumerate(self.variables)}
         return [places[id(variable)] for variable in variables]
 

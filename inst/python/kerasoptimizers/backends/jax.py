@@ -62,7 +62,7 @@ class Jax(Plain):
             # One pass together with the inner optimizer's: what a condition returns is copied first.
             new, models, later = moved(go)
         else:
-            # What is assigned in a branch of a condition leaks out of it: branches return values.
+            # A value assigned in a branch of a condition leaks out of it: branches return values.
             new, models, later = jax.lax.cond(go, lambda: moved(True), lambda: (slots, [], scalars))
         for name, values in new.items():
             for variable, value, w in zip(averages.slots[name], values, weights):

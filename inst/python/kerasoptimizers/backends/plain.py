@@ -74,7 +74,7 @@ class Plain:
         return Step(update, scalars, rate, self.xp, averages.dtype)
 
     def stand_ins(self, averages) -> list[tuple[Any, str, Any]]:
-        """What makes the model's variables the slots "fast" while the inner optimizer takes its step.
+        """Lets the slots "fast" stand in for the model's variables while the inner optimizer takes its step.
 
         It saves a copy there and one back. The slots have the weights' types.
 

@@ -54,7 +54,7 @@ class Statistics:
         numpy: function that gives the array of a tensor.
     """
 
-    # So many reports wait on the device before they are fetched together.
+    # This many reports wait on the device before they are fetched together.
     _patience = 16
 
     def __init__(self, widths: list[int], numpy: Callable[[Any], np.ndarray]):

@@ -64,7 +64,7 @@ class TorchPass(StatelessPass):
             _fill(buffers, own)
 
         with Undoing(undo) as undoing, undoing:
-            # What is PyTorch's own in the model goes by its flag, and keeps its state in buffers.
+            # PyTorch's own layers in the model look at its flag, and keep their state in buffers.
             model.train()
             _fill(buffers, self._buffers)
             yield

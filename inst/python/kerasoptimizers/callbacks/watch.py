@@ -1,4 +1,4 @@
-"""What a callback puts back when the `fit()`, `evaluate()` or `predict()` that called it fails."""
+"""Puts things back when the `fit()`, `evaluate()` or `predict()` that called a callback fails."""
 
 import contextlib
 import sys
@@ -54,7 +54,7 @@ class Watching:
             replaced.put(running, hook, self._watching(None, put_back))
 
     def _watching(self, name, put_back):
-        # What stands on a model must not keep the callback alive: see `Replaced`.
+        # A function that is set on a model must not keep the callback alive: see `Replaced`.
         callback = weakref.ref(self)
 
         def around(function):

@@ -61,7 +61,7 @@ class Soups:
 
         Args:
             models: list of built models, or paths, or both. A path is that of a model (`.keras`, or `.h5` and
-                `.hdf5` of `model.save()`), of weights (`.weights.h5`, or what else `model.save_weights()` has
+                `.hdf5` of `model.save()`), of weights (`.weights.h5`, or whatever `model.save_weights()` has
                 written), or with Keras 2 of a checkpoint or a folder in TensorFlow's format. All must be of one
                 Keras and of one architecture: weights of the same names and shapes, layers of the same classes,
                 activations, strides and paddings. Numbers that Keras put at the end of names don't count, nor does
@@ -203,7 +203,7 @@ class Soups:
     ) -> Any:
         """A greedy soup: models are taken into the mean, best first, where that makes it better.
 
-        Begins with the model of the best score and tries the others in the order of theirs. A model stays in the soup
+        Begins with the model of the best score and tries the others, best first. A model stays in the soup
         if the score of the mean is better than the best so far. The result therefore never scores below the best
         single model, on the data that `score` uses: hold these out from training, and don't report their score as that
         of the soup.
@@ -211,7 +211,7 @@ class Soups:
         Args:
             models: list of models or paths, as for `average_models()`.
             score: function of a model that returns a number. It is given one model again and again, with other
-                weights, compiled like the first in the list. NaN stands for a model that failed: it is never taken.
+                weights, compiled like the first in the list. NaN means that a model failed: it is never taken.
             mode: "max" if higher scores are better, as accuracies; "min" for lower, as losses.
             into, batch_size: as for `average_models()`.
             data: inputs to recompute batch norm with, before each mean of several models is scored; anything that can
@@ -335,7 +335,7 @@ class Soups:
     # From models and paths to the result.
 
     def _cooked(self, models, recipe, used, into, data, batch_size, progress, names=None):
-        """What most functions do: one result of a recipe, of which so many models are part."""
+        """The common part of most functions: the result of a recipe, and how many models are part of it."""
         data = _data(data, batch_size)
         with self._kitchen(models, into, names or _names(models)) as kitchen:
             kitchen.serve(kitchen.sources, recipe, progress)

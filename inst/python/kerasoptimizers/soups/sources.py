@@ -113,7 +113,7 @@ class ModelSource(Source):
         try:
             return structure(json.loads(self.model.to_json()))
         except Exception:
-            return None  # a model of a class of its own that has no configuration
+            return None  # a model of the user's own class that has no configuration
 
 
 class FileSource(Source):
