@@ -12,7 +12,7 @@ import re
 
 import numpy as np
 
-#: What a 32-bit integer holds: as JAX, PyTorch and R count.
+#: The largest 32-bit integer: JAX, PyTorch and R count with these.
 _LARGEST = 2**31 - 1
 
 
@@ -118,7 +118,7 @@ def part(name, value, deserialize, *args):
 def variables(name, value, allowed="a list of variables"):
     """A list of variables, which may be empty."""
     try:
-        # One variable is no list of them, and to go through it on JAX has no end.
+        # A single variable is not a list, and a loop over it never ends on JAX.
         listed = [None] if isinstance(value, dict) or is_variable(value) else list(value)
     except TypeError:
         listed = [None]

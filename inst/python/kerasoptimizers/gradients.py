@@ -1,6 +1,6 @@
 """Gradients before the inner optimizer sees them: checks and clipping.
 
-`xp` is the namespace of tensor functions: `keras.ops`, or its like for Keras 2.
+`xp` is the namespace of tensor functions: `keras.ops`, or the same functions for Keras 2.
 """
 
 import contextlib

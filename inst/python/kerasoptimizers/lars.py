@@ -79,7 +79,7 @@ class LARS(_KerasOptimizer):
 
     __module__ = "kerasoptimizers"
 
-    # Of the Keras it is for: the class of its schedules, how one is loaded, the name of a slot, and the positions of
+    # Set for each Keras: the class of its schedules, how one is loaded, the name of a slot, and the positions of
     # the variables that the optimizer was built for, by their keys.
     _schedule: ClassVar[type]
     _deserialize: ClassVar[Any]
@@ -135,7 +135,7 @@ class LARS(_KerasOptimizer):
         self.eeta = eeta
         self.nesterov = nesterov
         self.classic_momentum = classic_momentum
-        # Not under the arguments' names: there Keras has methods.
+        # Not under the arguments' names, which Keras uses for methods.
         self._decay_exclusions = decay_exclusions
         self._adaptation_exclusions = adaptation_exclusions
         for setting in ("clipnorm", "clipvalue", "global_clipnorm", "decay"):
@@ -305,7 +305,7 @@ class LARS(_KerasOptimizer):
 
 def trust_ratio(size, length, eeta, xp):
     """eeta * size / length, norms of weights and direction, or 1 where one of them is zero."""
-    # No division by zero even where its result would not be used: debuggers of NaN look there too.
+    # No division by zero, even if its result would not be used: tools that look for NaN would report it.
     ratio = eeta * size / xp.where(length > 0, length, 1.0)
     return xp.where((size > 0) & (length > 0), ratio, 1.0)
 
@@ -431,7 +431,7 @@ def _patterns(name, value):
 
 
 def _found(patterns, variable):
-    # With and without the ":0" of TensorFlow, so that patterns of old scripts find what they did.
+    # With and without the ":0" of TensorFlow, so that patterns of old scripts match what they did.
     path = (getattr(variable, "path", None) or variable.name).split(":")[0]
     names = (path, f"{path}:0", variable.name)
     return any(re.search(pattern, name) for pattern in patterns or () for name in names)

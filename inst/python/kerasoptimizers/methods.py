@@ -104,7 +104,7 @@ class SWA(AveragingOptimizer):
         super().build(variables)
 
     def require_ready(self) -> None:
-        # While the step is made: compiled, it has the number in it.
+        # Now, while the step is made: once compiled, it contains the number.
         self._settle_start(None if self.start_is_known else steps_of_fit() or 0)
         super().require_ready()
 
@@ -146,7 +146,7 @@ class Lookahead(AveragingOptimizer):
         inner_state: "keep", "reset" or "average"; what becomes of the inner optimizer's momentum when the
             weights step back: it stays, becomes 0, or steps back like the weights, towards what it was
             after the slow step before. Momentum is the average of gradients that SGD, Adam and others have;
-            an average of squared gradients stays, for without it Adam's next steps would be too long.
+            an average of squared gradients stays, because without it Adam's next steps would be too long.
             "reset" and "average" take the memory of one more copy of it. An optimizer without momentum is
             left as it is.
         {settings}

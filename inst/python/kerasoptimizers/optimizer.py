@@ -31,7 +31,7 @@ class AveragingOptimizer(LegacyMethods):
 
     __module__ = "kerasoptimizers"
 
-    #: The module of its Keras, and the one with what that keeps private.
+    #: The module of its Keras, and our module with the private parts of that Keras.
     keras: ClassVar[Any]
     private: ClassVar[Any]
     built: bool
@@ -46,7 +46,7 @@ class AveragingOptimizer(LegacyMethods):
     global_clipnorm: float | None
     decay: float | None
 
-    #: How messages call its Keras, and what an inner optimizer may be.
+    #: The name of its Keras in messages, and the classes that an inner optimizer may have.
     version: ClassVar[str]
     optimizer_types: ClassVar[tuple[type, ...]]
     #: Of the other Keras: its module, its name in messages, and our module for it.
@@ -66,7 +66,7 @@ class AveragingOptimizer(LegacyMethods):
     keras_slot: Callable[[Any, str], Any]
     #: The learning rate that the inner optimizer's next step will have.
     rate_of_step: Callable[[], Any]
-    #: What gradients are multiplied by when they come here; None for nothing.
+    #: The factor in gradients that come here; None for none.
     loss_scale: Callable[[], Any]
     #: The variables that a file holds for this optimizer itself.
     saved_variables: Callable[[], list]
@@ -173,7 +173,7 @@ class AveragingOptimizer(LegacyMethods):
         # Gradients come multiplied by the loss scale: so must the limits be.
         scale = self.loss_scale()
         limits = {name: limit if limit is None or scale is None else limit * scale for name, limit in limits.items()}
-        # What Keras treats as no gradient, as in float8 layers, goes past.
+        # Values that Keras does not treat as gradients, as in float8 layers, are left alone.
         clips = [not getattr(variable, "overwrite_with_gradient", False) for variable in variables]
         keep_bad = self.inner_loss_scale() is not None
         own = [g for g, c in zip(grads, clips) if c]
@@ -266,7 +266,7 @@ class AveragingOptimizer(LegacyMethods):
     #: Optimizers that its Keras has, but does not find by their names when it loads a file.
     more_optimizers: ClassVar[dict[str, Any]] = {}
 
-    #: Whether `assign_average_vars()` leaves trainable variables without an average alone.
+    #: Whether `assign_average_vars()` skips trainable variables that have no average.
     leaves_trainable_variables: ClassVar[bool] = False
 
     def swap_weights(self) -> None:
@@ -326,7 +326,7 @@ class AveragingOptimizer(LegacyMethods):
         name = name_for(variable)
         named = [(slot.name.split(":")[0], slot) for slot in self.optimizer.variables]
         found = [slot for own, slot in named if own == name]
-        # Built inside of a name scope, it has that in front.
+        # A variable that was built in a name scope has the scope in front of its name.
         found = found or [slot for own, slot in named if own.endswith(f"/{name}")]
         if len(found) < 2:
             return found[0] if found else None
@@ -441,7 +441,7 @@ def has_schedule(optimizer: Any, private: Any) -> bool:
         private: the module of that name of its Keras.
     """
     optimizer = innermost(optimizer)
-    # Keras's MultiOptimizer has several rates, and none that is its own.
+    # Keras's MultiOptimizer has several rates, but none itself.
     if getattr(optimizer, "learning_rate", None) is None:
         return True
     rate = private.rate_source(optimizer)

@@ -76,7 +76,7 @@ class Rule:
     #: Where the model is after an update that was due: 0 at the weights, 1 at the average. Between the
     #: two, the weights are kept in the slot "fast", and the inner optimizer steps from there.
     blend = 0.0
-    #: The rule's numbers by name, with what they start from: an int for a count, a float for others.
+    #: The rule's numbers by name, with their start values: an int for a count, a float for others.
     scalars: Mapping[str, float] = {}
     #: Whether the average means nothing before it first moves.
     starts_empty = False
@@ -187,7 +187,7 @@ class StepBack(Rule):
 
     period: int = 6
     step_size: float = 0.5
-    #: What the slow weights start from, as in `Slot`.
+    #: The start of the slow weights, as in `Slot`.
     start: str = "weights"
     blend = 1.0
 
@@ -279,7 +279,7 @@ class ExponentialAverage(Rule):
             fraction = step.xp.maximum(self._warming(step.xp.maximum(since, 0.0), step.xp), fraction)
         if warms and self.least:
             fraction = step.xp.minimum(fraction, 1.0 - self.least)
-        # timm and its kin start with a copy.
+        # timm and similar libraries start with a copy.
         copies = since < 0 if self.gamma is None else since <= 0
         return step.xp.where(copies, step.number(1.0), step.number(fraction)) if self.reaches else fraction
 

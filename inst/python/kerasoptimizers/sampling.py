@@ -397,7 +397,7 @@ def predictor(kit: Any) -> Callable[..., Any]:
 
         For each sample the weights are drawn anew, batch-norm statistics are recomputed from `data`, and the model
         predicts `x`. For probabilities average the samples, not the weights. Afterwards each model has its own weights
-        and statistics again, bit for bit, also after an error or an interrupt.
+        and statistics again, bit for bit, even after an error or an interrupt.
 
         Args:
             model: a built Keras model, or a list of them.

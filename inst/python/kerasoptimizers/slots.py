@@ -10,7 +10,7 @@ class SlottedOptimizer:
 
     __module__ = "kerasoptimizers"
 
-    #: How messages call the Keras that it is for.
+    #: The name of its Keras in messages.
     generation: ClassVar[str]
 
     def __repr__(self) -> str:

@@ -20,7 +20,7 @@ from . import arguments
 from .files import save_arrays
 
 _PATTERN = re.compile(r"averages-(\d+)\.npz")
-#: What a folder calls snapshots whose place others have taken.
+#: The ending of snapshots that later ones have replaced.
 _OLD = ".old"
 
 DTYPES = ("float32", "float16", "bfloat16", "float64")

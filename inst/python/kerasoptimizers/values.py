@@ -134,7 +134,7 @@ class Replaced(Undoing):
         stacks = self._stacks.setdefault(target, {})
         stack = stacks.get(name)
         if stack is None or not stack.stands():
-            # Somebody else has set the method since: that is the one to stand around.
+            # Somebody else has set the method since: wrap that one.
             stack = stacks[name] = _Stack(target, name)
         self._mine.append((target, name))
         stack.layers.append((weakref.ref(self), around))

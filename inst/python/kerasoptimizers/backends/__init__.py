@@ -69,7 +69,7 @@ def fast_after(rule, weights, dtype, slots, step, counted, xp):
 
 
 def refusal(averages, step, position, xp):
-    """What `averages.refused` becomes: how many, and of the first one its weight and its update."""
+    """The new value of `averages.refused`: how many, and of the first one its weight and its update."""
     before = averages.refused
     count, *first = (before[i] for i in range(3))
     now = (xp.cast(value, before.dtype) for value in (position, step.update))

@@ -204,7 +204,7 @@ class _Weights:
             self.groups, self.alone = grouped(sizes, kinds)
 
     def set(self, change):
-        """Set slots and models to what `change(weights, slots, dtype, constraint)` makes of them.
+        """Set slots and models to the results of `change(weights, slots, dtype, constraint)`.
 
         Its weights are those that the inner optimizer has stepped to. It returns the values of slots by name, and the
         model's value or None.

@@ -1,4 +1,4 @@
-"""One pass over data in training mode, watching the batch-norm layers: what is the same on all backends."""
+"""One pass over data in training mode, watching the batch-norm layers: the part that all backends share."""
 
 import contextlib
 import functools
@@ -212,7 +212,7 @@ class Pass:
 
     @staticmethod
     def compiled(model: Any) -> list[Any]:
-        """What `compile()` makes anew in a model."""
+        """The attributes of a model that `compile()` makes anew."""
         raise NotImplementedError
 
     def is_tensor(self, value: Any) -> bool:

@@ -25,7 +25,7 @@ def cast(x: Any, dtype: str) -> torch.Tensor:
 class TorchPass(StatelessPass):
     __doc__ = StatelessPass.__doc__
 
-    # PyTorch's own where a call of Keras's costs more than it does.
+    # PyTorch's functions where calls through Keras cost more than the work itself.
     xp: Any = SimpleNamespace(
         broadcast_to=keras.ops.broadcast_to,
         cast=cast,

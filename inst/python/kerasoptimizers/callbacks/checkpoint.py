@@ -125,7 +125,7 @@ def _whole(save):
     def save_whole(filepath, *args, **kwargs):
         path = os.path.realpath(filepath)
         folder, name = os.path.split(path)
-        # Keras goes by the ending.
+        # Keras decides by the ending.
         ending = next((ending for ending in _ENDINGS if name.endswith(ending)), None)
         if ending is None or not os.path.isdir(folder):
             return save(filepath, *args, **kwargs)

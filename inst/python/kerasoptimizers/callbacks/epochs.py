@@ -23,7 +23,7 @@ class ByEpochs(Watching):
     period: int
     verbose: int
 
-    #: What messages call `period`, how the names of files in `backup_dir` begin, and what is in them.
+    #: The name of `period` in messages, the start of file names in `backup_dir`, and a word for their contents.
     period_name: str
     backup_name: str
     content: str
@@ -180,7 +180,7 @@ class ByEpochs(Watching):
         clear = self._backup.clear if self._backup is not None else None
         self._clears_backup = clear is not None and self.after(self._fit, "on_train_end", clear)
 
-    # Which epochs, and what is left of an earlier training.
+    # Which epochs are due, and the rest of an earlier training.
 
     def _is_due(self, epoch):
         since = epoch - (self.start_epoch - 1)

@@ -42,7 +42,7 @@ class AverageSnapshots:
 
     #: The module `private` of the callback's Keras.
     private: Any
-    # What Keras gives a callback.
+    # Set by Keras.
     model: Any
 
     def __init__(self, directory: Any, every: Any = "epoch", dtype: str = "float32", verbose: int = 0):

@@ -146,7 +146,7 @@ class SWACallback(ByEpochs):
         self.data = data
         self._set_backup(backup_dir)
         self.swa_weights: Any = None
-        # The pass that is the last epoch, what it replaces, and the values that it left; the model's own values,
+        # The pass in place of the last epoch, its replacements, and the values that it left; the model's own values,
         # while the average is in it before training is done.
         self._replaced = Replaced()
         self._pass: Any = None
@@ -162,7 +162,7 @@ class SWACallback(ByEpochs):
 
     def on_train_begin(self, logs: Any = None) -> None:
         model = self.model
-        # First: it refuses what can't be trained.
+        # First, because it refuses models that can't be trained.
         layers = self.pass_type().layers_of(model)
         # Left by an earlier fit(); the model may have got other weights since.
         self._held = None
@@ -193,7 +193,7 @@ class SWACallback(ByEpochs):
             self._end_pass()
         super().on_epoch_end(epoch, logs)
         if self._valley is not None and self._valley.dead:
-            # Where there is a pass yet to come, it is the next epoch.
+            # If a pass is still to come, it is the next epoch.
             passes = self.data is None and bool(self.pass_type().layers_of(self.model))
             self.model.stop_training = self.model.stop_training or self._finished is not None or not passes
 

@@ -30,6 +30,9 @@ class SwapAverages(Watching):
     Raises:
         TypeError, ValueError: if `weights_too` is no bool.
         ValueError: if the model is not compiled with an averaging optimizer.
+
+    References:
+        Izmailov et al. 2018, Averaging Weights Leads to Wider Optima and Better Generalization, arXiv 1803.05407.
     """
 
     __module__ = "kerasoptimizers"

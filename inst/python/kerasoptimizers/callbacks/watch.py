@@ -17,7 +17,7 @@ _DRAW_DATA = ("train_function", "test_function", "predict_function")
 
 @contextlib.contextmanager
 def undone(undo: Callable[[], None]):
-    """Call `undo()` if what is done meanwhile fails; it may be called more than once."""
+    """Call `undo()` if the body of the `with` fails; it may be called more than once."""
     try:
         yield
     except BaseException:
@@ -32,7 +32,7 @@ class Watching:
     private: Any
     callback_list: type
 
-    # What Keras gives a callback.
+    # Set by Keras.
     model: Any
     params: dict[str, Any]
 

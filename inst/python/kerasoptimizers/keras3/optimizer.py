@@ -55,7 +55,7 @@ class AveragingOptimizer(optimizer.AveragingOptimizer, Base):
     def rate_of_step(self) -> Any:
         return self.backend.read(self.optimizer.learning_rate)
 
-    # What Keras asks of an optimizer.
+    # Methods that Keras requires of an optimizer.
 
     @property
     def iterations(self) -> Any:

@@ -19,8 +19,8 @@ from .sources import FileSource, ModelSource, check_alike, is_tensorflow_checkpo
 _METHODS = ("linear", "slerp")
 _MODES = ("max", "min")
 
-#: What gives the coefficients of the sources for one tensor, and their divisor: a function of the sources and the
-#: tensor's position.
+#: A function of the sources and a tensor's position. It returns the coefficients of the sources for that tensor, and
+#: their divisor.
 Recipe = Callable[[Sequence[Any], int], tuple[Iterable[Any], float]]
 
 
@@ -52,8 +52,8 @@ class Soups:
     ) -> Any:
         """The mean of finished models: a uniform soup.
 
-        The mean is taken in float64 and rounded once, to the type of the first model's weights. What is not of
-        floating type (seeds, counters) is the first model's, and so are lookup tables. One model alone is copied bit
+        The mean is taken in float64 and rounded once, to the type of the first model's weights. Values that are
+        not floating-point (seeds, counters) and lookup tables are the first model's. One model alone is copied bit
         for bit. Files are read block by block: memory holds the new model and little else, however many there are.
 
         Batch-norm statistics belong to weights, and their mean fits no weights at all: give `data` to have them
@@ -115,7 +115,7 @@ class Soups:
             into, data, batch_size, progress: as for `average_models()`.
 
         Returns:
-            The new model, or `into`. What is not of floating type is that of `a`.
+            The new model, or `into`. Values that are not floating-point are those of `a`.
 
         Raises:
             TypeError, ValueError: as `average_models()`.
@@ -163,7 +163,7 @@ class Soups:
             into, data, batch_size, progress: as for `average_models()`.
 
         Returns:
-            The new model, or `into`. What is not of floating type is the first model's.
+            The new model, or `into`. Values that are not floating-point are the first model's.
 
         Raises:
             TypeError, ValueError: as `average_models()`.
@@ -221,8 +221,8 @@ class Soups:
         Returns:
             The soup: a new model, or `into`. Its attribute `soup` (not saved with it) is a dict: `chosen`, the
             positions of its models in the list (from 0) in the order in which they were taken; `scores` of the single
-            models; `score` of the soup. A single chosen model is returned bit for bit. What is not of floating type is
-            the best model's.
+            models; `score` of the soup. A single chosen model is returned bit for bit. Values that are not
+            floating-point are the best model's.
 
         Raises:
             TypeError, ValueError: as `average_models()`, and where `score` returns anything but a number, or only NaN.
@@ -550,7 +550,7 @@ class _Kitchen:
         # Keras checks what it loads of older files.
 
     def serve(self, sources: Sequence[Any], recipe: Recipe, progress: Any = None) -> None:
-        """Set the model to what a recipe makes of sources; what is not averaged is the first one's."""
+        """Set the model to the result of a recipe; values that are not averaged are the first source's."""
         first = sources[0]
         report = _counted(progress, len(first.tensors))
         last: list[Any] = [None, None]
@@ -683,7 +683,7 @@ def _data(data, batch_size, again=False):
 
 
 def _number(value, name):
-    """What a function of a model has returned, as a float."""
+    """The result of a function of a model, as a float."""
     if hasattr(value, "item") and np.size(value) == 1:
         value = value.item()
     if isinstance(value, bool) or not isinstance(value, (int, float)):

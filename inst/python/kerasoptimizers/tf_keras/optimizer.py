@@ -53,7 +53,7 @@ class AveragingOptimizer(optimizer.AveragingOptimizer, Base):
         return scalar
 
     def _distinct_name(self, name):
-        # An HDF5 file goes by names, so those of one method around another must differ.
+        # HDF5 files find variables by name, so the names must differ if one method wraps another.
         for inner in optimizer.with_inner(self.optimizer):
             if isinstance(inner, AveragingOptimizer) or getattr(inner, "use_ema", False):
                 name = f"outer_{name}"
@@ -71,7 +71,7 @@ class AveragingOptimizer(optimizer.AveragingOptimizer, Base):
     def rate_of_step(self) -> Any:
         return self.backend.read(private.rate_of_step(optimizer.innermost(self.optimizer)))
 
-    # What Keras asks of an optimizer.
+    # Methods that Keras requires of an optimizer.
 
     @property
     def iterations(self) -> Any:
@@ -126,7 +126,7 @@ class AveragingOptimizer(optimizer.AveragingOptimizer, Base):
         return VariableList([*self.optimizer.variables(), *self._added_variables()])
 
     def _added_variables(self):
-        # The count last, whenever it was made: files go by the order.
+        # The count comes last, whenever it was made: files depend on the order.
         return [*private.own_variables(self), *([] if self._updates is None else [self._updates])]
 
     def saved_variables(self) -> list[Any]:
