@@ -12,7 +12,7 @@
 #' [assign_average_vars()] to end with the slow weights.
 #'
 #' # Momentum
-#' With `slow_momentum` the slow steps have Nesterov momentum of their own. Every `sync_period` updates, with
+#' With `slow_momentum` the slow steps have their own Nesterov momentum. Every `sync_period` updates, with
 #' `d = slow - fast`:
 #' `velocity = slow_momentum * velocity + d`, then
 #' `slow = slow - slow_step_size * (d + slow_momentum * velocity)`. With `0`, the default, that is

@@ -4,8 +4,8 @@
 #' of all widths in a folder, so that [posthoc_average()] can make the average of any width when training is
 #' done.
 #'
-#' Each moment is one file, and a file is whole or not there, even if R is killed while it is written (a file
-#' that ends in `.tmp` may stay then). 20 to 100 moments in a training are enough. The disk space is that of
+#' Each moment is one file. A file is complete or absent, even if R is killed while it is written (a file
+#' that ends in `.tmp` may remain then). 20 to 100 moments in a training are enough. The disk space is that of
 #' the averaged weights for each width and moment. The end of training is always stored.
 #'
 #' A training that goes on, in the same `fit()` or in another session, goes on in the same folder. If it goes
