@@ -1,4 +1,4 @@
-# Everything here starts from a machine with Python 3 and make: what is missing is installed once (tools/setup.sh).
+# Everything here starts from a machine with Python 3 and make: missing parts are installed once (tools/setup.sh).
 #   PYTHON=/path/to/python3   the Python to make .venv from
 
 .DEFAULT_GOAL := help
@@ -35,7 +35,7 @@ example: setup $(installed)
 example-intervals: setup $(installed)
 	@tools/with-python.sh Rscript inst/examples/intervals.R
 
-# What only the tests need.
+# For the tests alone.
 backends:
 	@PYTHON='$(PYTHON)' tools/setup.sh jax torch oldest-keras
 	@Rscript --no-save --no-restore tools/r-packages.R ggplot2 || \

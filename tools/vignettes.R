@@ -1,6 +1,6 @@
 # vignettes.R [NAME...]: runs vignettes/source/NAME.Rmd.orig, or all without a name, and writes
 # vignettes/NAME.Rmd: the same text with numbers and pictures as they came out. Each runs in a
-# session of its own.
+# separate session.
 
 folder <- "vignettes"
 names <- commandArgs(trailingOnly = TRUE)
@@ -17,8 +17,8 @@ if (!nzchar(Sys.getenv("RETICULATE_PYTHON")) || !reticulate::py_module_available
 
 rscript <- file.path(R.home("bin"), "Rscript")
 
-# A chunk of this engine is a whole script, for a session of its own: keras3 and keras don't share
-# one.
+# A chunk of this engine is a whole script and runs in a separate session: keras3 and keras can't
+# share one.
 run_script <- function(options) {
   file <- tempfile(fileext = ".R")
   said <- tempfile()

@@ -1,4 +1,4 @@
-"""What a program sees that imports the module: the same names for every reader of them."""
+"""The names of the module, the same for programs and type checkers; and the metadata of both packages."""
 
 import ast
 import inspect
@@ -63,7 +63,7 @@ def test_importing_it_imports_no_keras():
 
 
 def project():
-    """What pyproject.toml says of the package."""
+    """The contents of pyproject.toml."""
     tomllib = pytest.importorskip("tomllib", reason="Python 3.10 has no reader of TOML")
     return tomllib.loads((CHECKOUT / "pyproject.toml").read_text(encoding="utf-8"))
 
