@@ -18,7 +18,7 @@ help:
 	@echo 'make check     R CMD build and R CMD check --as-cran'
 	@echo 'make benchmark time and memory of everything, measured here; takes hours'
 	@echo 'make uci       SWAG and ensembles on 20 splits of Boston (and Concrete): benchmarks/uci.md; minutes'
-	@echo 'make vignettes run the vignettes anew (needs the R packages keras3 and keras)'
+	@echo 'make vignettes run the vignettes again (needs the R packages keras3, keras and tfruns, and tensorboard)'
 	@echo 'make clean     remove what the others made here: .venv, .R-library, results'
 
 setup:
