@@ -1,4 +1,4 @@
-# Everything here starts from a machine with Python 3 and make: what is missing is installed once (tools/setup.sh).
+# Everything here starts from a machine with Python 3 and make: missing parts are installed once (tools/setup.sh).
 #   PYTHON=/path/to/python3   the Python to make .venv from
 
 .DEFAULT_GOAL := help
@@ -19,7 +19,7 @@ help:
 	@echo 'make benchmark time and memory of everything, measured here; takes hours'
 	@echo 'make uci       SWAG and ensembles on 20 splits of Boston (and Concrete): benchmarks/uci.md; minutes'
 	@echo 'make site      the package site with help pages and articles, in docs/'
-	@echo 'make vignettes run the vignettes anew (needs the R packages keras3 and keras)'
+	@echo 'make vignettes run the vignettes again (needs the R packages keras3, keras and tfruns, and tensorboard)'
 	@echo 'make clean     remove what the others made here: .venv, .R-library, results'
 
 setup:
@@ -36,7 +36,7 @@ example: setup $(installed)
 example-intervals: setup $(installed)
 	@tools/with-python.sh Rscript inst/examples/intervals.R
 
-# What only the tests need.
+# For the tests alone.
 backends:
 	@PYTHON='$(PYTHON)' tools/setup.sh jax torch oldest-keras
 	@Rscript --no-save --no-restore tools/r-packages.R ggplot2 || \

@@ -59,6 +59,9 @@ say_old_settings <- function(lr, decay, instead_of_lr) {
 #'   not a generator. `NULL`, the default, leaves them. It can't be given together with `variables`.
 #' @param batch_size Number of examples in a batch of `data`: a whole number, 1 or more.
 #' @returns `object`, invisibly. It is changed in place.
+#' @section Next step:
+#' Evaluate, predict or save: the model is an ordinary one now. To fine-tune it, compile with a new
+#' optimizer: `vignette("transfer-learning", package = "kerasoptimizers")`.
 #' @section Errors:
 #' The function stops and changes nothing if there is no average yet (no training, or no
 #' snapshot so far), if the model is not compiled with an averaging optimizer, if weights
@@ -74,13 +77,15 @@ say_old_settings <- function(lr, decay, instead_of_lr) {
 #' @examplesIf Sys.getenv("RETICULATE_PYTHON") != "" && reticulate::py_module_available("keras")
 #' keras <- reticulate::import("keras")
 #' model <- keras$Sequential(list(keras$layers$Dense(1L)))
-#' model$compile(optimizer_swa("sgd", average_period = 5), loss = "mse")
-#' x <- matrix(rnorm(200), ncol = 2)
-#' y <- x %*% c(1, -1)
-#' model$fit(x, y, epochs = 5L, verbose = 0L)
+#' sgd <- keras$optimizers$SGD(0.3)
+#' model$compile(optimizer_swa(sgd, start_averaging = 20, average_period = 1), loss = "mse")
+#' x <- matrix(rnorm(400), ncol = 2)
+#' y <- x %*% c(1, -1) + rnorm(200)
+#' model$fit(x, y, epochs = 10L, verbose = 0L)
 #'
+#' model$evaluate(x, y, verbose = 0L) # the weights
 #' assign_average_vars(model)
-#' model$evaluate(x, y, verbose = 0L)
+#' model$evaluate(x, y, verbose = 0L) # the averages
 assign_average_vars <- function(object, variables = NULL, data = NULL, batch_size = 32) {
   call <- rlang::current_env()
   optimizer <- find_averaging_optimizer(object)
@@ -130,11 +135,12 @@ assign_average_vars <- function(object, variables = NULL, data = NULL, batch_siz
 #' @examplesIf Sys.getenv("RETICULATE_PYTHON") != "" && reticulate::py_module_available("keras")
 #' keras <- reticulate::import("keras")
 #' model <- keras$Sequential(list(keras$layers$Dense(1L)))
-#' model$compile(optimizer_ema("sgd"), loss = "mse")
-#' x <- matrix(rnorm(200), ncol = 2)
-#' y <- x %*% c(1, -1)
-#' model$fit(x, y, epochs = 5L, verbose = 0L)
+#' model$compile(optimizer_ema(keras$optimizers$SGD(0.3), average_decay = 0.9), loss = "mse")
+#' x <- matrix(rnorm(400), ncol = 2)
+#' y <- x %*% c(1, -1) + rnorm(200)
+#' model$fit(x, y, epochs = 10L, verbose = 0L)
 #' with_averages(model, model$evaluate(x, y, verbose = 0L))
+#' model$evaluate(x, y, verbose = 0L) # the weights, which are back
 with_averages <- function(object, expr, data = NULL, batch_size = 32) {
   call <- rlang::current_env()
   if (missing(object) || !is_model(object)) refuse("object", "a compiled Keras model", object, call)
@@ -170,13 +176,15 @@ with_averages <- function(object, expr, data = NULL, batch_size = 32) {
 #' @examplesIf Sys.getenv("RETICULATE_PYTHON") != "" && reticulate::py_module_available("keras")
 #' keras <- reticulate::import("keras")
 #' model <- keras$Sequential(list(keras$layers$Dense(1L)))
-#' model$compile(optimizer_swa("sgd", average_period = 5), loss = "mse")
-#' x <- matrix(rnorm(200), ncol = 2)
-#' y <- x %*% c(1, -1)
-#' model$fit(x, y, epochs = 5L, verbose = 0L)
+#' sgd <- keras$optimizers$SGD(0.3)
+#' model$compile(optimizer_swa(sgd, start_averaging = 20, average_period = 1), loss = "mse")
+#' x <- matrix(rnorm(400), ncol = 2)
+#' y <- x %*% c(1, -1) + rnorm(200)
+#' model$fit(x, y, epochs = 10L, verbose = 0L)
 #'
+#' model$evaluate(x, y, verbose = 0L) # the weights
 #' swap_weights(model)
-#' model$evaluate(x, y, verbose = 0L)
+#' model$evaluate(x, y, verbose = 0L) # the averages
 #' swap_weights(model)
 swap_weights <- function(object) {
   optimizer <- find_averaging_optimizer(object)
@@ -201,6 +209,9 @@ swap_weights <- function(object) {
 #' @returns `shadow_copy()` returns `optimizer`, invisibly. It is changed in place.
 #'   `has_shadow_copy()` returns `TRUE` or `FALSE`. `TRUE` does not mean that there is an
 #'   average already: [optimizer_swa()] has none before its first snapshot.
+#' @section Next step:
+#' Compile the model with the optimizer, and train. Then [assign_average_vars()] also sets the
+#' non-trainable weights.
 #' @section Errors:
 #' The functions stop and change nothing if `optimizer` is not an averaging optimizer,
 #' if `model` is not built, or if `object` is not as described.

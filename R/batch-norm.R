@@ -31,6 +31,9 @@
 #' @param verbose `"auto"`, the default, or `1` (`TRUE`) for a progress bar, `2` for one line,
 #'   `0` (`FALSE`) for nothing.
 #' @returns `model`, invisibly. It is changed in place.
+#' @section Next step:
+#' Evaluate and save the model. `vignette("batch-norm", package = "kerasoptimizers")` measures what
+#' wrong statistics cost, and how many examples are enough.
 #' @section Errors:
 #' The function stops if an argument is not as described, if the model is not built or if `x` is
 #' empty. After an error or an interrupt the statistics are as they were before.

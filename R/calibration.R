@@ -4,11 +4,10 @@
 #' distributions of a regression. Use data that took no part in training.
 #'
 #' The negative log-likelihood (`nll`, in nats) and Brier's score reward both being right and being honest about how
-#' sure. The expected calibration error (`ece`) looks at honesty only: the gap between confidence and accuracy,
-#' averaged
-#' over `bins` of confidence. `coverage` should be close to `level`; of two methods that have it, the one with
-#' the lower `width` knows more. `noise_variance()` estimates the noise from held-out data: what the squared residuals
-#' have beyond the variance of the samples.
+#' sure. The expected calibration error (`ece`) looks at honesty only: it is the gap between confidence and
+#' accuracy, averaged over `bins` of confidence. `coverage` should be close to `level`; of two methods with the
+#' same coverage, the one with the lower `width` knows more. `noise_variance()` estimates the noise from held-out
+#' data: it is the mean of the squared residuals, less the variance of the samples.
 #'
 #' # With keras3 and keras
 #' ```r
@@ -27,14 +26,15 @@
 #' @param level Level of the prediction intervals: a number between 0 and 1.
 #' @param bins Number of bins: a whole number, 1 or more.
 #' @returns `measure_probabilities()` returns a data frame with one row and the columns `accuracy`, `nll`, `brier`
-#'   (the sum
-#'   over the classes, from 0 to 2) and `ece`; `measure_predictions()` one with `rmse`, `nll`, `coverage` and `width`.
-#'   `noise_variance()` returns a number.
+#'   (the sum over the classes, from 0 to 2) and `ece`; `measure_predictions()` one with `rmse`, `nll`, `coverage`
+#'   and `width`. `noise_variance()` returns a number.
+#' @section Next step:
+#' Compare several methods by `nll`. [plot_calibration()] shows where predictions are too sure, and
+#' [fit_temperature()] corrects a classifier that is.
 #' @section Errors:
 #' An argument that is not as described stops with an error that names it.
 #' @references Guo et al. (2017), *On Calibration of Modern Neural Networks*, <https://arxiv.org/abs/1706.04599>, for
-#'   the
-#'   calibration error.
+#'   the calibration error.
 #' @family uncertainty
 #' @name measures
 #' @examplesIf Sys.getenv("RETICULATE_PYTHON") != "" && reticulate::py_module_available("keras")
@@ -102,11 +102,13 @@ noise_variance <- function(y, samples) {
 #' @param temperature A number above 0.
 #' @returns `fit_temperature()` returns a number from 0.001 to 1000, `apply_temperature()` a matrix of
 #'   probabilities with a column for each class (a vector, if it was given one). Samples are averaged first.
+#' @section Next step:
+#' Measure the new probabilities with [measure_probabilities()] on test data, not on the data of the
+#' fit.
 #' @section Errors:
 #' An argument that is not as described stops with an error that names it.
 #' @references Guo et al. (2017), *On Calibration of Modern Neural Networks*, <https://arxiv.org/abs/1706.04599>.
-#'   Ashukha et
-#'   al. (2020), *Pitfalls of In-Domain Uncertainty Estimation and Ensembling in Deep Learning*,
+#'   Ashukha et al. (2020), *Pitfalls of In-Domain Uncertainty Estimation and Ensembling in Deep Learning*,
 #'   <https://arxiv.org/abs/2002.06470>, on comparing at each method's own temperature.
 #' @family uncertainty
 #' @name temperature
@@ -170,9 +172,8 @@ number_parts <- function(y, samples, noise, call) {
 #' Plot how honest predictions are
 #'
 #' For a classifier, a reliability diagram: accuracy against confidence, in bins. For a regression, the part of the
-#' observations that is in prediction intervals, against the level of the intervals. Predictions that know how sure
-#' they
-#' can be are on the diagonal; below it they are too sure.
+#' observations that is in prediction intervals, against the level of the intervals. Honest predictions lie on the
+#' diagonal. Below it they are too sure.
 #'
 #' Give a named list of predictions to compare methods in one picture. Without `noise` they are probabilities of
 #' classes, with `noise` samples of numbers.
@@ -187,8 +188,7 @@ number_parts <- function(y, samples, noise, call) {
 #' @param predictions For classes, `probabilities` as in [measure_probabilities()]; for numbers, `samples` as in
 #'   [measure_predictions()]. Or a list of them, with names.
 #' @param noise For numbers: the noise around the mean, as in [measure_predictions()], or a list with one for each
-#'   element
-#'   of `predictions`. `NULL`, the default, is for classes.
+#'   element of `predictions`. `NULL`, the default, is for classes.
 #' @returns A ggplot. Its `$data` is a data frame. For classes it has a row for each bin that holds examples, with
 #'   `method`, `confidence`, `accuracy` and `count`; for numbers, a row for each level, with `method`, `level` and
 #'   `coverage`.
@@ -196,8 +196,7 @@ number_parts <- function(y, samples, noise, call) {
 #' @section Errors:
 #' An argument that is not as described stops with an error that names it.
 #' @references Guo et al. (2017), *On Calibration of Modern Neural Networks*, <https://arxiv.org/abs/1706.04599>,
-#'   figure 1.
-#'   Kuleshov et al. (2018), *Accurate Uncertainties for Deep Learning Using Calibrated Regression*,
+#'   figure 1. Kuleshov et al. (2018), *Accurate Uncertainties for Deep Learning Using Calibrated Regression*,
 #'   <https://arxiv.org/abs/1807.00263>, figure 1.
 #' @family uncertainty
 #' @export

@@ -28,6 +28,9 @@
 #'   `val_weights_loss` and so on, and [plot_averaging()] plots both.
 #' @returns A Python callback for the R package keras3 or keras (see
 #'   [kerasoptimizers-package] for which).
+#' @section Next step:
+#' When training is done, call [assign_average_vars()]: the model holds the weights, not the averages.
+#' With `weights_too = TRUE`, [plot_averaging()] of the history shows what averaging gains.
 #' @section Errors:
 #' The function stops if `weights_too` is not as described; `fit()`, `evaluate()` and `predict()` stop
 #' if the model is not compiled with an averaging optimizer.
@@ -39,11 +42,13 @@
 #' @examplesIf Sys.getenv("RETICULATE_PYTHON") != "" && reticulate::py_module_available("keras")
 #' keras <- reticulate::import("keras")
 #' model <- keras$Sequential(list(keras$layers$Dense(1L)))
-#' model$compile(optimizer_ema("sgd"), loss = "mse")
-#' x <- matrix(rnorm(200), ncol = 2)
-#' y <- x %*% c(1, -1)
-#' model$fit(x, y, epochs = 5L, verbose = 0L, validation_split = 0.2,
-#'           callbacks = list(callback_swap_averages()))
+#' model$compile(optimizer_ema(keras$optimizers$SGD(0.3), average_decay = 0.9), loss = "mse")
+#' x <- matrix(rnorm(400), ncol = 2)
+#' y <- x %*% c(1, -1) + rnorm(200)
+#' history <- model$fit(x, y, epochs = 8L, verbose = 0L, validation_split = 0.2,
+#'                      callbacks = list(callback_swap_averages(weights_too = TRUE)))
+#' # The losses of the averages, and those of the weights.
+#' as.data.frame(history$history)[c("val_loss", "val_weights_loss")]
 callback_swap_averages <- function(weights_too = FALSE) {
   generation <- default_generation(rlang::current_env())
   call_ours("SwapAverages", generation, list(weights_too = flag(weights_too)))
@@ -89,6 +94,9 @@ callback_swap_averages <- function(weights_too = FALSE) {
 #'   `initial_value_threshold`.
 #' @returns A Python callback for `fit()` of the R package keras3 or keras (see
 #'   [kerasoptimizers-package] for which).
+#' @section Next step:
+#' Load a file with `load_model()`, call [update_batch_norm()] if the model has batch norm, and use it
+#' like any other model. [average_checkpoints()] averages several files.
 #' @section Errors:
 #' An argument that is not as described stops with an error that names it, and `fit()` stops
 #' if the model is not compiled with an averaging optimizer.
@@ -105,7 +113,9 @@ callback_swap_averages <- function(weights_too = FALSE) {
 #' file <- tempfile(fileext = ".keras")
 #' model$fit(x, y, epochs = 5L, verbose = 0L,
 #'           callbacks = list(callback_average_model_checkpoint(FALSE, file)))
-#' keras$models$load_model(file)
+#' # The model has its weights, the file the averages.
+#' averages <- keras$models$load_model(file)
+#' data.frame(model = model$get_weights()[[1]], file = averages$get_weights()[[1]])
 callback_average_model_checkpoint <- function(update_weights, filepath, monitor = "val_loss",
                                               verbose = 0, save_best_only = FALSE,
                                               save_weights_only = FALSE, mode = "auto",
@@ -164,6 +174,9 @@ callback_average_model_checkpoint <- function(update_weights, filepath, monitor 
 #' @param start_from_epoch How many epochs to wait at first: a whole number, 0 or more.
 #' @returns A Python callback for `fit()` of the R package keras3 or keras (see
 #'   [kerasoptimizers-package] for which).
+#' @section Next step:
+#' After `fit()` the model holds the best averages: evaluate and save it. If it has batch norm, call
+#' [update_batch_norm()] first, because the statistics are those of the weights of that epoch.
 #' @section Errors:
 #' An argument that is not as described stops with an error that names it, and `fit()` stops
 #' if the model is not compiled with an averaging optimizer.
@@ -173,11 +186,12 @@ callback_average_model_checkpoint <- function(update_weights, filepath, monitor 
 #' @examplesIf Sys.getenv("RETICULATE_PYTHON") != "" && reticulate::py_module_available("keras")
 #' keras <- reticulate::import("keras")
 #' model <- keras$Sequential(list(keras$layers$Dense(1L)))
-#' model$compile(optimizer_ema("sgd"), loss = "mse")
-#' x <- matrix(rnorm(200), ncol = 2)
-#' y <- x %*% c(1, -1)
-#' model$fit(x, y, epochs = 20L, verbose = 0L, validation_split = 0.2,
-#'           callbacks = list(callback_average_early_stopping(patience = 2)))
+#' model$compile(optimizer_ema(keras$optimizers$SGD(0.1), average_decay = 0.9), loss = "mse")
+#' x <- matrix(rnorm(400), ncol = 2)
+#' y <- x %*% c(1, -1) + rnorm(200)
+#' stopping <- callback_average_early_stopping(min_delta = 0.01, patience = 1)
+#' model$fit(x, y, epochs = 20L, verbose = 0L, validation_split = 0.2, callbacks = list(stopping))
+#' c(best = stopping$best_epoch, stopped = stopping$stopped_epoch) # counted from 0
 callback_average_early_stopping <- function(monitor = "val_loss", min_delta = 0, patience = 0, verbose = 0,
                                             mode = "auto", baseline = NULL, restore_best_average = TRUE,
                                             start_from_epoch = 0) {

@@ -41,6 +41,9 @@
 #'   snapshots there (those of the last two epochs are kept), and deletes them when training is done. `NULL`,
 #'   the default, saves nothing.
 #' @inherit callback_swap_averages return
+#' @section Next step:
+#' After `fit()` the model holds the average: evaluate and save it. Without `data`, call
+#' [update_batch_norm()] first if the model has batch norm.
 #' @section Errors:
 #' An argument that is not as described stops with an error that names it. A `backup_dir` with the snapshots of
 #' another model stops `fit()` before it trains.

@@ -100,6 +100,9 @@
 #'   part of that loss: a number, 0 or more.
 #' @returns A Python callback for `fit()` of the R package keras3 or keras (see
 #'   [kerasoptimizers-package] for which).
+#' @section Next step:
+#' After `fit()` the model holds the average: evaluate and save it. `plot()` and `as.data.frame()` of
+#' the callback show what it did.
 #' @section Errors:
 #' An argument that is not as described stops with an error that names it. An argument that does not
 #' fit the `epochs`, the optimizer's rate or the average in `backup_dir` stops `fit()` before it trains.
@@ -119,6 +122,7 @@
 #' y <- x %*% c(1, -1)
 #' swa <- callback_swa(start_epoch = 5, lr_schedule = "constant")
 #' model$fit(x, y, epochs = 8L, verbose = 0L, callbacks = list(swa))
+#' as.data.frame(swa) # learning rates and snapshots, epoch by epoch
 callback_swa <- function(start_epoch, lr_schedule = "manual", swa_lr = "auto",
                          swa_lr2 = "auto", swa_freq = 1, batch_size = NULL, verbose = 0,
                          data = NULL, backup_dir = NULL, n_converge = 3, n_tolerance = 6,

@@ -45,8 +45,11 @@
 #' @param backup_dir A folder for this training alone: a string. `NULL`, the default, saves nothing.
 #' @returns A Python callback for `fit()` of the R package keras3 or keras (see [kerasoptimizers-package] for
 #'   which). `$snapshots` is the number of snapshots; `$mean`, `$variance` and `$deviations` are lists with an array
-#'   for
-#'   each trainable weight. [print()][print.posterior], summary() and plot() say more.
+#'   for each trainable weight. [print()][print.posterior], summary() and plot() say more.
+#' @section Next step:
+#' [predict_interval()] makes intervals and probabilities; [measure_predictions()] and
+#' [plot_calibration()] say how honest they are. [print()][print.posterior] shows whether the snapshots
+#' differ enough.
 #' @section Errors:
 #' An argument that is not as described stops with an error that names it. An argument that does not fit the
 #' `epochs`, the optimizer's rate or the snapshots in `backup_dir` stops `fit()` before it trains. A snapshot
@@ -62,7 +65,7 @@
 #' x <- matrix(rnorm(200), ncol = 2)
 #' y <- x %*% c(1, -1) + rnorm(100)
 #' swag <- callback_swag(start_epoch = 5)
-#' model$fit(x, y, epochs = 20L, verbose = 0L, callbacks = list(swag))
+#' model$fit(x, y, epochs = 15L, verbose = 0L, callbacks = list(swag))
 #' swag
 #' head(predict_interval(model, swag, x, verbose = 0))
 callback_swag <- function(start_epoch, rank = 20, freq = 1, lr_schedule = "manual", swa_lr = "auto",
@@ -119,8 +122,7 @@ callback_swag <- function(start_epoch, rank = 20, freq = 1, lr_schedule = "manua
 #' @param path Path of a file: a string. It usually ends in `.npz`. The file holds numbers and settings only, and
 #'   replaces an older one only once it is complete.
 #' @returns `collect_snapshot()` and `save_posterior()` return `posterior`, invisibly, `load_posterior()` a posterior
-#'   that
-#'   can also go on collecting, `with_sample()` the value of `code`.
+#'   that can also go on collecting, `with_sample()` the value of `code`.
 #' @section Errors:
 #' The functions stop and change nothing if an argument is not as described, if the model has other weights than
 #' the snapshots, or if there are too few snapshots. `load_posterior()` also stops if the file is

@@ -33,6 +33,8 @@ declare_python_packages <- function() {
 #'   always uses TensorFlow.
 #' @param ... Further arguments of [reticulate::py_install()].
 #' @returns The names of the installed packages, invisibly.
+#' @section Next step:
+#' Restart R if Python was running already. Then build a model: `vignette("kerasoptimizers")`.
 #' @section Errors:
 #' An argument that is not as described stops with an error that names it, before
 #' anything is installed.

@@ -40,6 +40,9 @@
 #'   keras. If `initial_learning_rate` is a schedule, it is for the same package as that one; for a number see
 #'   [kerasoptimizers-package]. Call it with the number of an update to get the rate of
 #'   that update.
+#' @section Next step:
+#' `plot()` the schedule, then give it to the inner optimizer as `learning_rate`. `plot()` of
+#' [optimizer_swa()] around that shows whether snapshots and schedule fit together.
 #' @section Errors:
 #' An argument that is not as described stops with an error that names it. With cycles, annealing must end
 #' by `start_averaging`. A `cycle_learning_rate` needs `cycle_updates`.

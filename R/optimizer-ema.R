@@ -35,11 +35,11 @@
 #' |---|---|
 #' | timm `ModelEmaV3`: `decay` | `average_decay`, `start_step = 2` |
 #' | timm `use_warmup`, `warmup_gamma`, `warmup_power`, `min_decay` | `warmup_gamma = 1` or theirs, `warmup_power`, `min_decay`, `start_step = 1` |
-#' | diffusers `EMAModel`: `decay` | `average_decay`, `dynamic_decay = TRUE`, `start_step = 1` (its first update is a copy, ours has a decay of 0.1) |
+#' | diffusers `EMAModel`: `decay` | `average_decay`, `dynamic_decay = TRUE`, `start_step = 1` (its first update is a copy; here it has a decay of 0.1) |
 #' | diffusers `use_ema_warmup`, `inv_gamma`, `power`, `min_decay` | `warmup_gamma = inv_gamma`, `warmup_power = power`, `min_decay`, `start_step = 1` |
 #' | ema-pytorch `EMA`: `beta`, `inv_gamma`, `power`, `min_value` | `average_decay = beta`, `warmup_gamma = inv_gamma`, `warmup_power = power`, `min_decay = min_value`, `start_step = 1` |
-#' | ema-pytorch `update_every = k` (there 10 if not given) | `update_period = k`, `average_decay = beta^(1 / k)`; it moves one update after ours, and `start_step` is without that 1 |
-#' | ema-pytorch `update_model_with_ema_every` | `overwrite_period` (it overwrites one update after ours); nothing for `update_model_with_ema_beta` |
+#' | ema-pytorch `update_every = k` (there 10 if not given) | `update_period = k`, `average_decay = beta^(1 / k)`; it moves one update later, and `start_step` is one less |
+#' | ema-pytorch `update_model_with_ema_every` | `overwrite_period` (it overwrites one update later); nothing for `update_model_with_ema_beta` |
 #' | Composer `EMA`: `half_life = "100ba"`, `update_interval = "5ba"` | `half_life = 100`, `update_period = 5`, `start_step = 2` |
 #' | Composer `smoothing`, with an `update_interval` of k batches | `average_decay = smoothing^(1 / k)`, `update_period = k` |
 #' | Lightning `EMAWeightAveraging`: `decay`, `update_every_n_steps = k` | `average_decay = decay^(1 / k)`, `update_period = k`, `start_step = 2` |
@@ -83,6 +83,9 @@
 #'   and trains on from there, as in Switch-EMA and with Keras's `ema_overwrite_frequency`. Once per epoch
 #'   is usual. The averages of weights with a constraint obey that constraint, too.
 #' @inherit optimizer_swa return
+#' @section Next step:
+#' After `fit()`, call `assign_average_vars(model)`, with `data = x` if the model has batch norm.
+#' [average_width()] translates a decay into updates and half-lives.
 #' @section Errors:
 #' An argument that is not as described stops with an error of class
 #' `kerasoptimizers_error` that names it. So do `average_decay` and `half_life` together, a
@@ -104,7 +107,9 @@
 #' x <- matrix(rnorm(200), ncol = 2)
 #' y <- x %*% c(1, -1)
 #' model$fit(x, y, epochs = 10L, verbose = 0L)
+#' last <- model$get_weights()[[1]]
 #' assign_average_vars(model)
+#' data.frame(last, average = model$get_weights()[[1]])
 # nolint end
 optimizer_ema <- function(optimizer, trainable_weights_only = TRUE, average_decay = 0.99,
                           start_step = 0, dynamic_decay = TRUE,

@@ -48,6 +48,9 @@
 #'   `jit_compile` (Keras 2).
 #' @returns A Python optimizer for the `compile()` of the R package keras3 or keras. If `learning_rate` is
 #'   a schedule, the optimizer is for the same package; for a number see [kerasoptimizers-package].
+#' @section Next step:
+#' After `fit()` there is nothing to call. For a warm-up of the rate, give `learning_rate` a schedule.
+#' To average the weights too, wrap it, or train with [callback_swa()].
 #' @inheritSection optimizer_swa Errors
 #' @references You, Gitman and Ginsburg (2017), *Large Batch Training of Convolutional
 #'   Networks*, <https://arxiv.org/abs/1708.03888>. Arguments and arithmetic are those of

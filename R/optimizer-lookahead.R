@@ -12,7 +12,7 @@
 #' [assign_average_vars()] to end with the slow weights.
 #'
 #' # Momentum
-#' With `slow_momentum` the slow steps have Nesterov momentum of their own. Every `sync_period` updates, with
+#' With `slow_momentum` the slow steps have their own Nesterov momentum. Every `sync_period` updates, with
 #' `d = slow - fast`:
 #' `velocity = slow_momentum * velocity + d`, then
 #' `slow = slow - slow_step_size * (d + slow_momentum * velocity)`. With `0`, the default, that is
@@ -41,6 +41,10 @@
 #'   `"reset"` or `"average"`. The latter two take the memory of one more copy of it. An inner optimizer
 #'   without momentum is left as it is.
 #' @inherit optimizer_swa return
+#' @section Next step:
+#' After `fit()`, call [assign_average_vars()] to end with the slow weights, and [update_batch_norm()]
+#' if the model has batch norm. To average as well, put it into another optimizer, as in
+#' `optimizer_swa(optimizer_lookahead("sgd"))`.
 #' @section Errors:
 #' An argument that is not as described stops with an error of class
 #' `kerasoptimizers_error` that names it. So does an `inner_state` other than `"keep"` around Keras's
@@ -62,6 +66,7 @@
 #' x <- matrix(rnorm(200), ncol = 2)
 #' y <- x %*% c(1, -1)
 #' model$fit(x, y, epochs = 10L, verbose = 0L)
+#' assign_average_vars(model) # the slow weights
 optimizer_lookahead <- function(optimizer, sync_period = 6, slow_step_size = 0.5,
                                 name = "Lookahead", clipnorm = NULL, clipvalue = NULL,
                                 decay = NULL, lr = NULL, global_clipnorm = NULL,

@@ -52,6 +52,8 @@ optimizer_moving_average <- function(optimizer, sequential_update = TRUE, averag
 #'
 #' @param ... Arguments of [optimizer_lookahead()], with the same defaults.
 #' @inherit optimizer_swa return
+#' @section Next step:
+#' Replace the name by `optimizer_lookahead`. Nothing else in the script changes.
 #' @inheritSection optimizer_swa Errors
 #' @references Zhang, Lucas, Hinton and Ba (2019), *Lookahead Optimizer: k steps
 #'   forward, 1 step back*, <https://arxiv.org/abs/1907.08610>.

@@ -38,7 +38,7 @@
 #' | 0.25 | 0.72 | 2500 updates | 0.99960 | 1733 |
 #' | 0.2887 | 0 | 2887 updates | 0.99965 | 2001 |
 #'
-#' `0.2887` stands for `1 / sqrt(12)`. It is the equal average of all updates, exactly, and no power average is wider.
+#' `0.2887` is `1 / sqrt(12)`, rounded. It is the equal average of all updates, exactly, and no power average is wider.
 #'
 #' @inheritParams optimizer_swa
 #' @param sigma_rel Widths of the averages: different numbers, more than 0 and at most 0.2887. Each takes the
@@ -65,6 +65,7 @@
 #' x <- matrix(rnorm(200), ncol = 2)
 #' y <- x %*% c(1, -1)
 #' model$fit(x, y, epochs = 10L, verbose = 0L)
+#' # Choose one of the widths that were kept.
 #' optimizer <- averaging_optimizer(model)
 #' optimizer$shown_width <- 0.2
 #' assign_average_vars(model)

@@ -26,7 +26,7 @@
 #' `eval_interpolation`, since the average starts at the first weights and covers about
 #' the last `1 / (1 - eval_interpolation)` updates: 300 with the default.
 #'
-#' It stands for DiLoCo with one worker, which takes H steps between two outer ones, with
+#' It replaces DiLoCo with one worker that takes H steps between two outer ones, with
 #' `eval_interpolation = 0.9^(1 / H)`: 0.974 for 4, 0.9934 for 16, 0.9967 for 32, 0.9984 for 64.
 #'
 #' @inheritSection optimizer_schedule_free Which weights the model holds
@@ -50,6 +50,7 @@
 #' x <- matrix(rnorm(200), ncol = 2)
 #' y <- x %*% c(1, -1)
 #' model$fit(x, y, epochs = 10L, verbose = 0L)
+#' assign_average_vars(model)
 #' assign_average_vars(model)
 optimizer_primal_averaging <- function(optimizer, train_interpolation = 0.7,
                                        eval_interpolation = 0.9967, name = "PrimalAveraging",

@@ -46,7 +46,7 @@
 #' Batch-norm statistics are those of y: call [update_batch_norm()] after `assign_average_vars()`.
 #'
 #' You can train on after `assign_average_vars()`. The first gradient is then taken at x, and after that
-#' update the model stands at y again. The same holds for other weights that you put into the model: the
+#' update the model is at y again. The same holds for other weights that you put into the model: the
 #' optimizer goes on from its own fast weights. To start from new weights, compile with a new optimizer.
 #'
 #' @inheritParams optimizer_swa
@@ -68,7 +68,7 @@
 #' @section Errors:
 #' An argument that is not as described stops with an error of class
 #' `kerasoptimizers_error` that names it. [optimizer_lookahead()] and others that move a model's weights can
-#' be the inner optimizer of this one, but not stand around it.
+#' be the inner optimizer of this one, but can't wrap it.
 #' @references Defazio, Yang, Mehta, Mishchenko, Khaled and Cutkosky (2024), *The Road Less Scheduled*,
 #'   <https://arxiv.org/abs/2405.15682>. The arithmetic is that of the authors'
 #'   Python package schedulefree.

@@ -55,6 +55,10 @@
 #'   the inner optimizer's (if that is given by its name, see [kerasoptimizers-package]). Its
 #'   `learning_rate` is that of the inner optimizer, so Keras's learning-rate
 #'   callbacks work.
+#' @section Next step:
+#' After `fit()`, call `assign_average_vars(model)`, with `data = x` if the model has batch norm, and
+#' evaluate or save the model. `vignette("tuning", package = "kerasoptimizers")` shows how to choose
+#' `start_averaging` and `average_period`.
 #' @section Errors:
 #' An argument that is not as described stops with an error of class
 #' `kerasoptimizers_error` that names it.
@@ -74,6 +78,7 @@
 #' x <- matrix(rnorm(200), ncol = 2)
 #' y <- x %*% c(1, -1)
 #' model$fit(x, y, epochs = 10L, verbose = 0L)
+#' summary(model$optimizer)$snapshots
 #' assign_average_vars(model)
 optimizer_swa <- function(optimizer, start_averaging = 0, average_period = 10, name = "SWA",
                           sequential_update = TRUE, clipnorm = NULL, clipvalue = NULL,

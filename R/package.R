@@ -75,7 +75,19 @@
 #' @section Options:
 #' * `kerasoptimizers.keras`: `"keras3"` or `"keras"`, see above.
 #'
+#' @section Next step:
+#' `vignette("kerasoptimizers")` trains, averages, evaluates and saves a model, with keras3 and with keras.
+#'
 #' @keywords internal
+#' @examplesIf Sys.getenv("RETICULATE_PYTHON") != "" && reticulate::py_module_available("keras")
+#' keras <- reticulate::import("keras")
+#' x <- matrix(rnorm(200), ncol = 2)
+#' y <- x %*% c(1, -1)
+#' model <- keras$Sequential(list(keras$layers$Dense(1L)))
+#' model$compile(optimizer_swa("sgd", start_averaging = 10, average_period = 1), loss = "mse")
+#' model$fit(x, y, epochs = 10L, verbose = 0L)
+#' model$optimizer
+#' assign_average_vars(model)
 "_PACKAGE"
 
 .onLoad <- function(libname, pkgname) {

@@ -14,6 +14,9 @@
 #' @returns A ggplot. Its `$data` is a data frame with the columns `epoch` (counted from 1), `metric`,
 #'   `of` (a factor: `"weights"` or `"averages"`) and `value`.
 #' @inheritSection plot.kerasoptimizers Pictures
+#' @section Next step:
+#' If the averages are better at the end, call [assign_average_vars()]. If they lag behind the weights,
+#' average later or shorter: a later `start_averaging`, or a smaller `average_decay`.
 #' @section Errors:
 #' The function stops if `history` is not a training history, was recorded without
 #' `weights_too = TRUE`, or does not have a metric in `metric`.

@@ -4,8 +4,8 @@
 #' of all widths in a folder, so that [posthoc_average()] can make the average of any width when training is
 #' done.
 #'
-#' Each moment is one file, and a file is whole or not there, even if R is killed while it is written (a file
-#' that ends in `.tmp` may stay then). 20 to 100 moments in a training are enough. The disk space is that of
+#' Each moment is one file. A file is complete or absent, even if R is killed while it is written (a file
+#' that ends in `.tmp` may remain then). 20 to 100 moments in a training are enough. The disk space is that of
 #' the averaged weights for each width and moment. The end of training is always stored.
 #'
 #' A training that goes on, in the same `fit()` or in another session, goes on in the same folder. If it goes
@@ -29,6 +29,9 @@
 #'   (`"bfloat16"`) of the weights.
 #' @param verbose `0` (or `FALSE`) for silence, `1` (or `TRUE`) for a line for each file.
 #' @inherit callback_swap_averages return
+#' @section Next step:
+#' [plot_posthoc()] shows which width is best on held-out data, and [posthoc_average()] puts that
+#' average into the model.
 #' @section Errors:
 #' An argument that is not as described stops with an error that names it. `fit()` stops before it trains if
 #' the model is not compiled with [optimizer_power_average()], if a training begins in a folder that has
@@ -89,6 +92,9 @@ callback_average_snapshots <- function(directory, every = "epoch", dtype = "floa
 #'   statistics in the model belong to other weights. `NULL`, the default, leaves them, and warns if there are any.
 #' @param batch_size Number of examples in a batch of `data`: a whole number, 1 or more.
 #' @returns `model`, invisibly. It is changed in place.
+#' @section Next step:
+#' Evaluate and save the model. To try another width, call the function again: it starts from the
+#' folder each time.
 #' @section Errors:
 #' The function stops and changes nothing if an argument is not as described, if there is no snapshot at or
 #' after `at`, and if a file in the folder is torn, missing or of another model. The error names that file.

@@ -33,6 +33,9 @@
 #'   `0` (`FALSE`) for nothing.
 #' @returns An array whose first dimension counts the samples and whose second counts the examples. For a model with
 #'   several outputs a list of such arrays.
+#' @section Next step:
+#' [predict_interval()] turns the samples into intervals and probabilities, and takes them in place of
+#' a model. [measure_predictions()] says how honest they are.
 #' @section Errors:
 #' The function stops and changes nothing if an argument is not as described, if a posterior has fewer than two
 #' snapshots or snapshots of other weights, or if `data` is missing for a model with batch norm.
@@ -115,15 +118,13 @@ without_frame <- function(x, name, call) {
 #' @param type `"conf_int"`, `"pred_int"`, `"quantile"`, `"class"` or `"prob"`.
 #' @param noise The noise around the mean: `"log_variance"` for a model whose outputs are the mean and the
 #'   logarithm of the variance; otherwise its variance, a number, 0 or more, for example of [noise_variance()].
-#'   `NULL`, the
-#'   default, is `"log_variance"` for a model compiled with [loss_gaussian_nll()], and no noise for others.
+#'   `NULL`, the default, is `"log_variance"` for a model compiled with [loss_gaussian_nll()], and no noise for
+#'   others.
 #' @param quantile_levels Levels of `type = "quantile"`: numbers between 0 and 1.
 #' @param classes Names of the classes, in the order of the outputs: a character vector, such as `levels(y)`. `NULL`,
-#'   the
-#'   default, numbers them from 0. For a model with one output, its value is the probability of the second class.
+#'   the default, numbers them from 0. For a model with one output, its value is the probability of the second class.
 #' @param logits `TRUE` or `FALSE`, the default: whether the outputs are logits, to which the last activation
-#'   (softmax, or
-#'   sigmoid for one output) was not applied.
+#'   (softmax, or sigmoid for one output) was not applied.
 #' @param ... Further arguments of [predict_samples()], by name: `samples`, `scale`, `data`, `batch_size`, `seed`,
 #'   `verbose`.
 #' @returns A data frame with a row for each example. For `"conf_int"` and `"pred_int"` the columns are `.pred` (mean),
@@ -137,8 +138,7 @@ without_frame <- function(x, name, call) {
 #' [predict_samples()] then). It warns if there are too few samples for the `level`.
 #' @references Maddox et al. (2019), *A Simple Baseline for Bayesian Uncertainty in Deep Learning*,
 #'   <https://arxiv.org/abs/1902.02476>. The mixture of Gaussians is that of Lakshminarayanan et al. (2017), *Simple
-#'   and
-#'   Scalable Predictive Uncertainty Estimation using Deep Ensembles*, <https://arxiv.org/abs/1612.01474>.
+#'   and Scalable Predictive Uncertainty Estimation using Deep Ensembles*, <https://arxiv.org/abs/1612.01474>.
 #' @family uncertainty
 #' @export
 #' @examplesIf Sys.getenv("RETICULATE_PYTHON") != "" && reticulate::py_module_available("keras")

@@ -78,6 +78,8 @@
 #' @returns The model with the average: a new one, or `into`. The result of `greedy_soup()` has an element `soup`:
 #'   a list of `chosen` (the numbers of the chosen models, best first), `scores` (of the single models) and `score`
 #'   (of the soup). For `average_checkpoints()` it is a list of `files` and `scores`. It is not saved with the model.
+#' @section Next step:
+#' Evaluate the result on data that took no part in the choice, and save it like any other model.
 #' @section Errors:
 #' The functions stop if an argument is not as described, if a file is torn or was not written by Keras, if the models
 #' are not alike or their weights are not finite. Nothing is changed then: `into` keeps its weights.

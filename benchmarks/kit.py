@@ -67,12 +67,12 @@ class Kit:
         if method == "ema":
             return source.ExponentialMovingAverage(self.sgd())
         if method == "schedule_free":
-            # It has a momentum of its own.
+            # It has its own momentum.
             return source.ScheduleFree(self.plain.SGD(0.01))
         return source.MovingAverage(self.sgd())
 
     def trainer(self, task, method, optimizer=None):
-        """A model of its own, compiled, with its data; not one step was run."""
+        """A new model, compiled, with its data; no step was run yet."""
         model, x, y = TASKS[task](self.keras) if isinstance(task, str) else task(self.keras)
         loss = self.keras.losses.SparseCategoricalCrossentropy(from_logits=True)
         model.compile(optimizer or self.optimizer(method), loss=loss)
@@ -286,7 +286,7 @@ def _data(shape, classes=10, words=None):
 
 
 def mlp(keras, width=512, layers=8):
-    """So many layers, with about width**2 weights in each, and two variables."""
+    """`layers` layers, each with about width**2 weights in two variables."""
     dense = keras.layers.Dense
     hidden = [dense(width, "relu") for _ in range(layers)]
     return (keras.Sequential([keras.Input((width,)), *hidden, dense(10)]), *_data((width,)))
@@ -354,7 +354,7 @@ def interleave(runs, rounds, reference, warm_up=1):
     """Time many things in turn, and each against the reference.
 
     Two models built alike may differ by half: where their memory fell. So a configuration is
-    timed on several models of its own; in each round every one of them runs once; and times are
+    timed on several separate models; in each round every one of them runs once; and times are
     compared within a round, in which the machine was about as fast for all.
 
     Args:

@@ -1,4 +1,4 @@
-"""The parts of the benchmarks. Each runs in a process of its own for each backend: see run.py."""
+"""The parts of the benchmarks. Each runs in a separate process for each backend: see run.py."""
 
 import argparse
 import gc
@@ -177,7 +177,7 @@ def growth(kit, options):
 def memory(kit, options):
     """Memory that a method takes beside that of its inner optimizer, in copies of the weights.
 
-    Each is trained in a process of its own: what one leaves behind is no concern of the next.
+    Each is trained in a separate process, so that none affects the next.
     """
     width = 1768 if options.quick else 3536
     methods = [m for m in kit.methods(options.methods) if m not in ("moving_average", "bare_ema")]

@@ -70,7 +70,7 @@ def parse():
         type=lambda text: [int(number) for number in text.split(",")],
         default=sizes,
         metavar="N,N",
-        help=f"of first_step: models with so many variables (default {sizes})",
+        help=f"of first_step: models with this many variables (default {sizes})",
     )
     parser.add_argument("--models", type=int, default=5, help="models of each kind (default 5)")
     parser.add_argument("--rounds", type=int, default=40, help="rounds at most (default 40)")
@@ -96,7 +96,7 @@ def listed(text):
 
 
 def measure(part, backend, options):
-    """Rows of a part on a backend, measured in a process of its own; None if that failed."""
+    """Rows of a part on a backend, measured in a separate process; None if that failed."""
     python = options.tfa_python if backend == "tfa" else sys.executable
     keep = ("methods", "tasks", "variables", "models", "rounds", "seconds", "quick")
     settings = json.dumps({name: getattr(options, name) for name in keep})

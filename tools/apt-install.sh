@@ -6,7 +6,7 @@ export DEBIAN_FRONTEND=noninteractive LC_ALL=C
 log=$(mktemp)
 trap 'rm -f "$log"' EXIT
 
-# One repository of several that does not answer need not keep the others from having what is wanted.
+# If one of several repositories does not answer, another may still have the package.
 apt-get --quiet update >"$log" 2>&1 || true
 # One unknown name would keep apt from installing all the others.
 wanted=

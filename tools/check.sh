@@ -2,7 +2,7 @@
 # check.sh: R CMD build and R CMD check --as-cran, away from the checkout. R CMD build copies a whole folder before it leaves
 # out what .Rbuildignore names, so .venv and .R-library stay behind from the start.
 set -eu
-# What the vignettes are turned into pages with.
+# These turn the vignettes into pages.
 Rscript --no-save --no-restore tools/r-packages.R knitr rmarkdown
 if ! command -v pandoc >/dev/null && [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
     tools/apt-install.sh pandoc
@@ -15,8 +15,8 @@ cd "$work"
 R CMD build kerasoptimizers
 # Of the suggested packages, those that are not installed are not needed.
 export _R_CHECK_FORCE_SUGGESTS_=false
-# These would ask CRAN, other sites and a clock on the net, which not every machine reaches: what is on CRAN already, whether
-# links in the pages lead somewhere, and the time.
+# These would ask CRAN, other sites and a clock on the net, which not every machine reaches: for the packages on CRAN, for the
+# targets of links, and for the time.
 export _R_CHECK_CRAN_INCOMING_=false
 export _R_CHECK_CRAN_INCOMING_REMOTE_=false
 export _R_CHECK_SYSTEM_CLOCK_=false

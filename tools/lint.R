@@ -1,4 +1,4 @@
-# lint.R: lintr, by .lintr, on all R code; prints what it finds, and fails where that is something.
+# lint.R: lintr, by .lintr, on all R code; prints all findings, and fails if there are any.
 
 folders <- c("R", "tests/testthat", "tools", "inst/examples")
 lints <- do.call(c, lapply(folders, lintr::lint_dir, relative_path = FALSE))

@@ -1,5 +1,5 @@
 #!/bin/sh
-# lint.sh: lintr, ruff and mypy; fails where one of them finds something. What could not be installed is said in one line
+# lint.sh: lintr, ruff and mypy; fails if one of them finds something. A tool that could not be installed is named in one line
 # and left out, as in the tests.
 set -u
 status=0

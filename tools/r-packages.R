@@ -1,7 +1,7 @@
 # r-packages.R [PACKAGE...]: installs the R packages that the package, its example and its tests
 # need, and those named, where this R lacks them or has them too old: with apt where we are root and
 # this R is the distribution's, else from the configured R repository into the user's library.
-# What is needed, and from which version on, is read from DESCRIPTION.
+# DESCRIPTION says which packages are needed, and from which version on.
 
 stop_line <- function(...) {
   message("kerasoptimizers: ", ...)

@@ -1,8 +1,8 @@
 #!/bin/sh
-# setup.sh [NAME...]: installs what the example and the tests need and this machine lacks: R, R packages, and in .venv the
-# Python packages of requirements.txt. What is there is left alone. PYTHON names the Python to make .venv from.
+# setup.sh [NAME...]: installs the things that the example and the tests need and this machine lacks: R, R packages, and in
+# .venv the Python packages of requirements.txt. It leaves existing ones alone. PYTHON names the Python to make .venv from.
 #
-# What only the tests need is added to .venv by name: jax, torch, oldest-keras (the oldest Keras 3 that pyproject.toml
+# Packages for the tests alone are added to .venv by name: jax, torch, oldest-keras (the oldest Keras 3 that pyproject.toml
 # promises), lint (ruff and mypy), newest (the newest of everything). One that can't be installed gets one line here and
 # a file .venv/missing-NAME with the reason, for tools/test.py and tools/lint.sh; the next run tries again.
 set -eu
@@ -59,7 +59,7 @@ choose_python() {
     return 1
 }
 
-# What `python` lacks, by the names of Debian's packages.
+# The parts that `python` lacks, by the names of Debian's packages.
 missing_parts() {
     "$python" -c 'import ensurepip, venv' 2>/dev/null || echo "python${found%% *}-venv"
     loads_in_r "$python" || echo "libpython${found%% *}"
@@ -96,7 +96,7 @@ if ! venv_is_ready; then
     echo "$found" >"$stamp"
 fi
 
-# ---- What only the tests need
+# ---- For the tests alone
 
 # add NAME DESCRIPTION VERSIONS ARGUMENT...: installed with these arguments, and again when VERSIONS changes.
 add() {
@@ -122,14 +122,14 @@ for name in "$@"; do
     torch) add torch "PyTorch" "$(cat $list)" --constraint requirements.txt --requirement $list ;;
     lint) add lint "ruff and mypy" "$(cat $list)" --no-deps --requirement $list ;;
     newest)
-        # Each time anew: what is newest changes.
+        # Every time, because the newest version changes.
         rm -f .venv/installed-newest-*
         .venv/bin/python -m venv --clear .venv/newest-packages
         venv=.venv/newest-packages add newest "the newest of everything" "" --requirement $list
         ;;
     oldest-keras)
         oldest=$(sed -n 's/^dependencies = .*"keras>=\([0-9.]*\)".*/\1.0/p' pyproject.toml)
-        # A folder of its own, put before the other one.
+        # A separate folder, put before the other one.
         add $name "the oldest Keras" "$oldest" --no-deps --target .venv/$name "keras==$oldest"
         [ ! -d .venv/$name ] || echo "$oldest" >.venv/$name/version
         ;;

@@ -1,20 +1,24 @@
 # vignettes.R [NAME...]: runs vignettes/source/NAME.Rmd.orig, or all without a name, and writes
 # vignettes/NAME.Rmd: the same text with numbers and pictures as they came out. Each runs in a
-# session of its own.
+# separate session.
 
 folder <- "vignettes"
 names <- commandArgs(trailingOnly = TRUE)
-needed <- c("knitr", "mlbench", "keras3", "keras", "ggplot2")
+needed <- c("knitr", "mlbench", "keras3", "keras", "ggplot2", "tfruns")
 missing <- Filter(function(package) !nzchar(system.file(package = package)), needed)
 if (length(missing) > 0) {
   message("kerasoptimizers: the vignettes need these R packages, too: ", toString(missing))
   quit(status = 1)
 }
+if (!nzchar(Sys.getenv("RETICULATE_PYTHON")) || !reticulate::py_module_available("tensorboard")) {
+  message("kerasoptimizers: keras3 needs the Python package tensorboard for the vignette tuning")
+  quit(status = 1)
+}
 
 rscript <- file.path(R.home("bin"), "Rscript")
 
-# A chunk of this engine is a whole script, for a session of its own: keras3 and keras don't share
-# one.
+# A chunk of this engine is a whole script and runs in a separate session: keras3 and keras can't
+# share one.
 run_script <- function(options) {
   file <- tempfile(fileext = ".R")
   said <- tempfile()

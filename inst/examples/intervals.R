@@ -37,7 +37,7 @@ x_test <- scaled[test, -14]
 y_test <- scaled[test, 14]
 unit <- spread[["medv"]]
 
-# ---- Keras: what differs between the R package keras3 and Python's keras
+# ---- Keras: differences between the R package keras3 and Python's keras
 
 if (requireNamespace("keras3", quietly = TRUE)) {
   used <- paste("the R package keras3", packageVersion("keras3"))

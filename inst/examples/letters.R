@@ -34,7 +34,7 @@ features <- unname(scale(features, center, spread))
 classes <- as.array(as.integer(LetterRecognition$lettr) - 1L)
 updates_per_epoch <- ceiling(length(train) / batch_size)
 
-# ---- Keras: what differs between the R package keras3 and Python's keras
+# ---- Keras: differences between the R package keras3 and Python's keras
 
 loss <- "sparse_categorical_crossentropy"
 if (requireNamespace("keras3", quietly = TRUE)) {
@@ -162,7 +162,7 @@ draw <- function(results) {
   colors <- c("#6b6b6b", "#d1495b", "#2a9d6f", "#2e6f95", "#d98c21")
   marks <- c(21, 19, 15, 17, 18)
   accuracy <- do.call(cbind, lapply(results, `[[`, "accuracy"))
-  # The first epochs, far below, would squeeze what there is to see.
+  # The first epochs, far below, would squeeze the rest.
   bottom <- max(min(accuracy), max(accuracy) - 0.1)
   par(mar = c(3.4, 4.4, 2.8, 1), las = 1, cex.main = 1.1, mgp = c(2.2, 0.7, 0))
   plot(

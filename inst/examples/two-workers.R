@@ -5,7 +5,7 @@
 #   Rscript two-workers.R 1 first:12345 second:12345        on the machine called second
 #
 # Trains a network on the 150 irises that R has with TensorFlow's MultiWorkerMirroredStrategy and
-# Keras 2 (tf_keras, what the R package keras runs), by SWA on SGD, and prints whether the averages
+# Keras 2 (tf_keras, which the R package keras uses), by SWA on SGD, and prints whether the averages
 # agree. A model of the R package keras goes the same way: make the strategy first, build and
 # compile the model inside of its scope, and have every worker run the same script.
 
@@ -39,7 +39,7 @@ if (!worker %in% 0:1 || length(addresses) != 2 || !all(grepl(":[0-9]+$", address
 Sys.setenv(TF_CONFIG = sprintf(
   '{"cluster": {"worker": ["%s", "%s"]}, "task": {"type": "worker", "index": %d}}', addresses[1], addresses[2], worker
 ))
-# Keras 2, also for what is given no object of a Keras.
+# Keras 2, even for calls that get no Keras object.
 Sys.setenv(TF_USE_LEGACY_KERAS = "1")
 library(kerasoptimizers)
 tf <- reticulate::import("tensorflow")
@@ -82,7 +82,7 @@ say("the averages differ from the last weights by up to %.4f", max(abs(unlist(av
 
 # ---- Do both have the same averages? Each worker gathers those of both
 
-# The function is TensorFlow's own: strategies call it from threads of theirs, where R can't run.
+# The function is TensorFlow's own: strategies call it from their threads, where R can't run.
 own <- strategy$run(tf$`function`(tf$identity), args = list(tf$constant(matrix(unlist(averages), 1), "float32")))
 rows <- as.array(strategy$gather(own, 0L)$numpy())
 difference <- max(abs(rows[1, ] - rows[2, ]))

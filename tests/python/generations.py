@@ -85,7 +85,7 @@ class Generation:
 
 
 def value(variable):
-    """What a variable of either generation holds, as an array of NumPy's."""
+    """The value of a variable of either generation, as a NumPy array."""
     is_keras3 = isinstance(variable, keras.Variable)
     return np.array(keras.ops.convert_to_numpy(variable) if is_keras3 else variable)
 

@@ -29,7 +29,7 @@ def cases(*files, where=lambda case: True):
 
 
 def is_meant(case):
-    """Whether ours is to do the same: no quirk, and no slow step after the first fast one, as SNOO's authors count."""
+    """Whether we want the same: no quirk, and no slow step after the first fast one, as SNOO's authors count."""
     early = "first_sync" in case and case["first_sync"] != case["config"]["sync_period"]
     return "quirk" not in case and not early
 
@@ -43,8 +43,8 @@ def method_of(case, module):
 def ema_case(case):
     """A case of another library's moving average, with our arguments.
 
-    "copied" holds the calls after which theirs is a copy of the weights once more, and ours is not: it started as
-    one. "mixed" holds those after which the model gets a part of the average only, which ours has no argument for.
+    "copied" holds the calls after which their average is a copy of the weights once more, and ours is not: it started
+    as one. "mixed" holds those after which the model gets only a part of the average; we have no argument for that.
     "begins" is the first call after which theirs is an average.
     """
     theirs, library = case["config"], case["library"].split()[0]
@@ -73,7 +73,7 @@ def ema_case(case):
         ours |= {"half_life": int(half_life[:-2])} if half_life else {"average_decay": theirs["smoothing"]}
         copied, begins = [first], first
     else:
-        # The first call makes the average: ours is there before.
+        # The first call makes their average; ours exists before.
         start, period = theirs.get("update_after_step", 100), theirs.get("update_every", 10)
         decay = theirs.get("beta", 0.9999) ** (1 / period)
         ours |= {"average_decay": decay, "start_step": start, "update_period": period, **warm_up}

@@ -28,7 +28,7 @@ skip_without_r_package <- function(package) {
 # Runs R code in a separate session and returns its output.
 run_r <- function(code, env = character()) {
   if (!nzchar(base::system.file("Meta", package = "kerasoptimizers"))) {
-    skip("kerasoptimizers is loaded from its sources: a session of its own needs it installed")
+    skip("kerasoptimizers is loaded from its sources: a separate session needs it installed")
   }
   script <- tempfile(fileext = ".R")
   on.exit(unlink(script))

@@ -166,7 +166,7 @@ test_that("the defaults are those of the help page", {
   expect_null(lars$exclude_from_layer_adaptation)
 })
 
-test_that("arguments stand in the order of the originals", {
+test_that("arguments have the order of the original implementations", {
   expect_identical(names(formals(optimizer_swa)), c(
     "optimizer", "start_averaging", "average_period", "name", "sequential_update", "clipnorm",
     "clipvalue", "decay", "lr", "global_clipnorm", "check_finite"

@@ -212,7 +212,7 @@ test_that("the plane is filled smoothly, up to its highest level", {
   picture <- plot(known_plane(loss = c(1, 2, 3, 2, 4, 9, 9, 9, 9)))
   expect_s3_class(picture$layers[[1]]$stat, "StatContourFilled")
   expect_true(all(filled(picture)))
-  # Labels have a ground of their own, so that they can be read on dark colors.
+  # Labels have their own background, so that they can be read on dark colors.
   labels <- picture$layers[[length(picture$layers)]]
   expect_s3_class(labels$geom, "GeomLabel")
   expect_identical(labels$aes_params$fill, "white")

@@ -1,4 +1,4 @@
-# What R adds to SWAG: arguments, columns of intervals, measures, pictures.
+# The R side of SWAG: arguments, columns of intervals, measures, pictures.
 
 swag_model <- function(keras, units = 1L, activation = NULL, normalization = FALSE) {
   keras$utils$set_random_seed(7L)

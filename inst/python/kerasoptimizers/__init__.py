@@ -1,4 +1,4 @@
-"""Averages of weights for Keras: SWA, Lookahead and their kin.
+"""Averages of weights for Keras: SWA, Lookahead, exponential averages and more.
 
 `from kerasoptimizers import SWA` is for Keras 3, `from kerasoptimizers.tf_keras import SWA` for Keras 2. Neither
 imports the other.

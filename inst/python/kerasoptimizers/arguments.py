@@ -12,7 +12,7 @@ import re
 
 import numpy as np
 
-#: What a 32-bit integer holds: as JAX, PyTorch and R count.
+#: The largest 32-bit integer: JAX, PyTorch and R count with these.
 _LARGEST = 2**31 - 1
 
 
@@ -93,7 +93,7 @@ def choice(name, value, choices):
 
 
 def config(value, *needed):
-    """A configuration, as a dict of its own that holds the needed keys."""
+    """A copy of a configuration, as a dict that holds the needed keys."""
     if not isinstance(value, dict):
         refuse("config", "a dict as get_config() returns it", value)
     for key in needed:
@@ -103,7 +103,7 @@ def config(value, *needed):
 
 
 def part(name, value, deserialize, *args):
-    """What a part of a configuration stands for; why it can't be made is one line."""
+    """The object that a part of a configuration describes; an error is one line."""
     if not isinstance(value, dict) or "class_name" not in value:
         refuse(name, "a dict as get_config() returns it", value)
     # Where Keras 2 reads HDF5 it looks for the class name alone.
@@ -118,7 +118,7 @@ def part(name, value, deserialize, *args):
 def variables(name, value, allowed="a list of variables"):
     """A list of variables, which may be empty."""
     try:
-        # One variable is no list of them, and to go through it on JAX has no end.
+        # A single variable is not a list, and a loop over it never ends on JAX.
         listed = [None] if isinstance(value, dict) or is_variable(value) else list(value)
     except TypeError:
         listed = [None]
@@ -182,7 +182,7 @@ def path(name, value):
 
 
 def optional(check, name, value):
-    """`check`, where None stands for 'not given'."""
+    """`check`, but None means 'not given'."""
     return None if value is None else check(name, value)
 
 

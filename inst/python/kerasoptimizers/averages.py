@@ -14,7 +14,7 @@ from .values import StandIns, assign_all, surely
 
 
 class Owner(Protocol):
-    """What an optimizer does for its averages."""
+    """The methods of an optimizer that its averages call."""
 
     name: str
     built: bool
@@ -179,7 +179,7 @@ class Averages:
         return int(self.backend.numpy(self.refused)[0]) if self.built else 0
 
     def warn_of_refusals(self) -> None:
-        """Warn once of weights that were not finite. A compiled step can't, so whoever comes by asks for it."""
+        """Warn once of weights that were not finite. A compiled step can't, so every use of the averages calls this."""
         if self._warned_of is None or self.refusals <= self._warned_of:
             return
         _, position, update = (int(number) for number in self.backend.numpy(self.refused))
@@ -383,7 +383,7 @@ class Averages:
                 store[f"rounding{i}"] = np.array(self.backend.numpy(rounding))
 
     def load(self, store: Any, variables: list[Any]) -> None:
-        """Set variables to what `save()` has put into a file; none where the file does not fit."""
+        """Set variables to the values that `save()` put into a file; if the file does not fit, set none."""
         if not hasattr(store, "keys"):
             arguments.refuse("store", "a dict of arrays or an HDF5 group", store)
         known = [key for key in store.keys() if not key.startswith(("swapped", "rounding"))]

@@ -11,7 +11,7 @@ import numpy as np
 from .optimizer import AveragingOptimizer, innermost
 from .rules import Step, host_numbers
 
-# In every optimizer's configuration, and no choice of a user's.
+# In every optimizer's configuration, but not chosen by a user.
 _NOT_SETTINGS = (
     "name",
     "optimizer",
@@ -23,7 +23,7 @@ _NOT_SETTINGS = (
 
 
 def facts(optimizer):
-    """What an optimizer is, and how far it has come.
+    """Describe an optimizer: its settings, and how far it has come.
 
     Nothing is created or changed, so it may be asked before training too.
 
@@ -187,7 +187,7 @@ def _same(value, default):
 
 def _defaults(kind):
     """The defaults of an optimizer class's arguments."""
-    # These it may take without naming them.
+    # It may take these without naming them.
     defaults: dict[str, Any] = {"check_finite": True, "decay": 0.0}
     for base in reversed(kind.__mro__):
         if "__init__" in vars(base) and base is not object:
@@ -212,7 +212,7 @@ def _bytes(variables):
 
 
 def posterior_facts(swag, scale):
-    """What a posterior holds, for each of its weights.
+    """Describe a posterior, weight by weight.
 
     Args:
         swag: a `SWAG`.

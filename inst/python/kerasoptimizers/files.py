@@ -30,7 +30,7 @@ def save_arrays(path: str, arrays: dict[str, Any], prefix: str = ".part-") -> No
 
 
 def load_arrays(path: str) -> dict[str, Any]:
-    """What such a file holds: arrays, and numbers and strings as Python has them."""
+    """The contents of such a file: arrays, and numbers and strings as Python has them."""
     with np.load(path, allow_pickle=False) as file:
         arrays = {name: file[name] for name in file.files}
     return {name: value if value.ndim else value.item() for name, value in arrays.items()}

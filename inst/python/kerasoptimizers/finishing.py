@@ -56,7 +56,10 @@ def assign_average_vars(model: Any, data: Any = None, batch_size: int = 32) -> N
 
     Raises:
         TypeError, ValueError: in one line, for an argument that is not as described, if there is no average yet, or if
-            weights and averages are swapped. The model stays as it was then, also where the pass over `data` fails.
+            weights and averages are swapped. The model then stays as it was, even if the pass over `data` fails.
+
+    References:
+        Izmailov et al. 2018, Averaging Weights Leads to Wider Optima and Better Generalization, arXiv 1803.05407.
     """
     ours, batch_size = module_for(model), arguments.whole("batch_size", batch_size, 1)
     optimizer = averaging_optimizer(model)
@@ -88,6 +91,9 @@ class averages(contextlib.ExitStack):  # noqa: N801  `with averages(model):` rea
 
     Raises:
         TypeError, ValueError: in one line, for an argument that is not as described, or if there is no average yet.
+
+    References:
+        Izmailov et al. 2018, Averaging Weights Leads to Wider Optima and Better Generalization, arXiv 1803.05407.
     """
 
     def __init__(self, model: Any, data: Any = None, batch_size: int = 32):

@@ -1,6 +1,6 @@
-"""What is done to gradients before the inner optimizer sees them: checks and clipping.
+"""Gradients before the inner optimizer sees them: checks and clipping.
 
-`xp` is the namespace of tensor functions: `keras.ops`, or its like for Keras 2.
+`xp` is the namespace of tensor functions: `keras.ops`, or the same functions for Keras 2.
 """
 
 import contextlib
@@ -48,7 +48,7 @@ def _limit_values(values, largest, keep_bad, xp):
 def _limit(values, squared_norm, largest, xp):
     wide, largest = _wide(values, largest, xp)
     norm = xp.cast(xp.sqrt(squared_norm), wide.dtype)
-    # Divided last, as TensorFlow does: the originals' numbers come out.
+    # Divided last, as TensorFlow does, so that the numbers are the same.
     return xp.cast(wide * largest / xp.maximum(norm, largest), values.dtype)
 
 
@@ -130,7 +130,7 @@ def naming_unknown(optimizer, variables):
             if optimizer.built and optimizer.position(variable) is None and not float8:
                 raise ValueError(
                     f"`optimizer` was built for other variables, and not for {arguments.variable_name(variable)}: "
-                    "give each model an optimizer of its own."
+                    "give each model its own optimizer."
                 ) from None
         raise
 
@@ -139,6 +139,5 @@ def require_same_variables(optimizer, known, variables):
     """Raise where a built inner optimizer knows other variables, by their keys, than these."""
     if {optimizer.key(variable) for variable in variables} != set(known):
         raise ValueError(
-            "`optimizer` was built for other variables than this model's: give each model an inner optimizer "
-            "of its own."
+            "`optimizer` was built for other variables than this model's: give each model its own inner optimizer."
         )

@@ -10,7 +10,7 @@ from .legacy import LegacyMethods, VariableList
 if TYPE_CHECKING:
 
     class _KerasOptimizer(LegacyMethods):
-        """What the class beside `LARS` has: one of Keras's optimizers."""
+        """The attributes that the class beside `LARS`, one of Keras's optimizers, must have."""
 
         iterations: Any
         clipnorm: float | None
@@ -32,7 +32,7 @@ else:
 class LARS(_KerasOptimizer):
     """Layer-wise adaptive rate scaling, for training with large batches.
 
-    SGD with momentum in which every variable has a learning rate of its own: it is multiplied
+    SGD with momentum in which every variable has its own learning rate: it is multiplied
     by the trust ratio
 
         eeta * norm(weights) / norm(gradient + weight_decay_rate * weights)
@@ -69,7 +69,7 @@ class LARS(_KerasOptimizer):
             anything is changed.
 
     Slots: `momentum`, of each variable's shape, float32 or wider, as all of the arithmetic.
-    Sparse gradients (`tf.IndexedSlices`) count as the dense ones that they stand for: momentum
+    Sparse gradients (`tf.IndexedSlices`) count as the dense ones that they represent: momentum
     and weight decay move every row.
 
     References:
@@ -79,7 +79,7 @@ class LARS(_KerasOptimizer):
 
     __module__ = "kerasoptimizers"
 
-    # Of the Keras it is for: the class of its schedules, how one is loaded, the name of a slot, and the positions of
+    # Set for each Keras: the class of its schedules, how one is loaded, the name of a slot, and the positions of
     # the variables that the optimizer was built for, by their keys.
     _schedule: ClassVar[type]
     _deserialize: ClassVar[Any]
@@ -96,7 +96,7 @@ class LARS(_KerasOptimizer):
         "decay": arguments.not_negative,
         "lr": arguments.not_negative,
     }
-    # What the optimizers of both Keras generations take; each adds its own.
+    # The arguments that optimizers of both Kerases take; each adds its own.
     _base_settings = {
         "use_ema": arguments.flag,
         "ema_momentum": arguments.fraction,
@@ -135,7 +135,7 @@ class LARS(_KerasOptimizer):
         self.eeta = eeta
         self.nesterov = nesterov
         self.classic_momentum = classic_momentum
-        # Not under the arguments' names: there Keras has methods.
+        # Not under the arguments' names, which Keras uses for methods.
         self._decay_exclusions = decay_exclusions
         self._adaptation_exclusions = adaptation_exclusions
         for setting in ("clipnorm", "clipvalue", "global_clipnorm", "decay"):
@@ -144,7 +144,7 @@ class LARS(_KerasOptimizer):
 
     @classmethod
     def _check_settings(cls, given):
-        """The keyword arguments, checked: ours, and those for the base class. None: not given."""
+        """The keyword arguments, checked: those of LARS, and those for the base class. None: not given."""
         given = {setting: value for setting, value in given.items() if value is not None}
         if given.pop("weight_decay", 0) != 0:
             raise ValueError(
@@ -305,7 +305,7 @@ class LARS(_KerasOptimizer):
 
 def trust_ratio(size, length, eeta, xp):
     """eeta * size / length, norms of weights and direction, or 1 where one of them is zero."""
-    # No division by zero even where its result would not be used: debuggers of NaN look there too.
+    # No division by zero, even if its result would not be used: tools that look for NaN would report it.
     ratio = eeta * size / xp.where(length > 0, length, 1.0)
     return xp.where((size > 0) & (length > 0), ratio, 1.0)
 
@@ -431,7 +431,7 @@ def _patterns(name, value):
 
 
 def _found(patterns, variable):
-    # With and without the ":0" of TensorFlow, so that patterns of old scripts find what they did.
+    # With and without the ":0" of TensorFlow, so that patterns of old scripts match what they did.
     path = (getattr(variable, "path", None) or variable.name).split(":")[0]
     names = (path, f"{path}:0", variable.name)
     return any(re.search(pattern, name) for pattern in patterns or () for name in names)

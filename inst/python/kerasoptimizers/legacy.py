@@ -14,7 +14,7 @@ from .slots import SlottedOptimizer
 
 
 class VariableList(list):
-    """Variables: as Keras 3 has them, a property `variables`, and as the originals did, a method."""
+    """Variables, read as a property (Keras 3) or called as a method (TensorFlow Addons and the Model Garden)."""
 
     def __call__(self) -> "VariableList":
         return self
@@ -194,7 +194,7 @@ class LegacyMethods(SlottedOptimizer):
         return self.apply_gradients(list(zip(grads, variables)), name=name)
 
     def gradients_of(self, loss: Any, var_list: Any, weight: Any, tape: Any) -> tuple[list[Any], list[Any]]:
-        """(gradients, variables) of a loss. `weight` is the gradient of what is minimized with respect to it."""
+        """(gradients, variables) of a loss. `weight` is the derivative of the minimized value by the loss."""
         return _GRADIENTS[self.backend.name](loss, var_list, self.backend.native, weight, tape)
 
     def get_gradients(self, loss: Any, params: Any) -> list[Any]:

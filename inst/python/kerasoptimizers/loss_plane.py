@@ -62,7 +62,7 @@ class LossPlane(contextlib.ExitStack):
         along = second @ self._first
         second = second - along * self._first
         height = np.linalg.norm(second)
-        # float32 weights on a line are so up to rounding.
+        # float32 weights lie on a line only up to rounding.
         if height <= 1e-6 * max(length, abs(along)):
             raise ValueError("`weights` must not be on one line.")
         self._second = second / height

@@ -126,7 +126,7 @@ class LossValley:
         self.averaged.append(snapshot.number)
 
     def result(self) -> "LossValley":
-        """What the average is if training ends now: with the snapshots that are still in the valley.
+        """The average if training ends now: with the snapshots that are still in the valley.
 
         Returns:
             A copy. It is done: no snapshot can be added to it.

@@ -17,7 +17,7 @@ class GaussianNLL:
     in nats, averaged over the k numbers. Put `y` on a scale on which its variance is about 1.
 
     Args:
-        min_variance: float > 0, the lowest variance: what is below counts as this much. Without it the loss of an
+        min_variance: float > 0, the lowest variance: lower ones count as this much. Without it the loss of an
             example that is met exactly has no lower end.
         **kwargs: further arguments of Keras's `Loss`, such as `name`.
 

@@ -2,7 +2,7 @@
 
 Probabilities are an array of shape (examples, classes); or (examples,) or (examples, 1), the probability of class 1 of
 two; or, with one axis more in front, samples as `predict_samples()` returns them, which are averaged. Labels are whole
-numbers from 0 on. What is not as described raises a ValueError or TypeError in one line that names the argument.
+numbers from 0 on. Any other argument raises a ValueError or TypeError in one line that names it.
 """
 
 from typing import Any
@@ -16,19 +16,46 @@ def nll(y: Any, probabilities: Any) -> float:
     """Mean negative log-likelihood of labels, in nats, also called log loss or cross-entropy.
 
     A probability of 0 counts as the smallest step of its floating type, as in scikit-learn.
+
+    Args:
+        y: array of int, shape (examples,): labels.
+        probabilities: array, see the top of this module.
+
+    Raises:
+        TypeError, ValueError: in one line, for an argument that is not as described.
     """
     y, p = _labels(y, probabilities)
     return float(-np.log(p[np.arange(len(y)), y]).mean())
 
 
 def brier(y: Any, probabilities: Any) -> float:
-    """Brier's score of 1950, from 0 to 2: squared differences of probabilities and truth, summed over the classes."""
+    """Brier's score, from 0 to 2: squared differences of probabilities and truth, summed over the classes.
+
+    Args:
+        y: array of int, shape (examples,): labels.
+        probabilities: array, see the top of this module.
+
+    Raises:
+        TypeError, ValueError: in one line, for an argument that is not as described.
+
+    References:
+        Brier 1950, Verification of Forecasts Expressed in Terms of Probability, doi
+        10.1175/1520-0493(1950)078<0001:VOFEIT>2.0.CO;2.
+    """
     y, p = _labels(y, probabilities)
     return float(((p - np.eye(p.shape[1])[y]) ** 2).sum(1).mean())
 
 
 def accuracy(y: Any, probabilities: Any) -> float:
-    """How often the most likely class is the label."""
+    """How often the most likely class is the label, from 0 to 1.
+
+    Args:
+        y: array of int, shape (examples,): labels.
+        probabilities: array, see the top of this module.
+
+    Raises:
+        TypeError, ValueError: in one line, for an argument that is not as described.
+    """
     y, p = _labels(y, probabilities)
     return float((p.argmax(1) == y).mean())
 
@@ -36,9 +63,17 @@ def accuracy(y: Any, probabilities: Any) -> float:
 def reliability(y: Any, probabilities: Any, bins: int = 15) -> dict[str, np.ndarray]:
     """Confidence (the probability of the most likely class) and accuracy, in bins of confidence of equal width.
 
+    Args:
+        y: array of int, shape (examples,): labels.
+        probabilities: array, see the top of this module.
+        bins: int >= 1, number of bins.
+
     Returns:
         Dict of arrays of shape (bins,): `lower` and `upper` (a bin holds its upper limit), `count`, and the means
         `confidence` and `accuracy`, NaN in an empty bin.
+
+    Raises:
+        TypeError, ValueError: in one line, for an argument that is not as described.
 
     References:
         Guo et al. 2017, On Calibration of Modern Neural Networks, arXiv 1706.04599.
@@ -55,7 +90,17 @@ def reliability(y: Any, probabilities: Any, bins: int = 15) -> dict[str, np.ndar
 
 
 def ece(y: Any, probabilities: Any, bins: int = 15) -> float:
-    """Expected calibration error: |accuracy - confidence|, averaged over the examples of `reliability()`'s bins."""
+    """Expected calibration error: |accuracy - confidence|, averaged over the examples of `reliability()`'s bins.
+
+    Args:
+        y, probabilities, bins: as for `reliability()`.
+
+    Raises:
+        TypeError, ValueError: in one line, for an argument that is not as described.
+
+    References:
+        Guo et al. 2017, On Calibration of Modern Neural Networks, arXiv 1706.04599.
+    """
     found = reliability(y, probabilities, bins)
     gaps = np.abs(found["accuracy"] - found["confidence"])
     return float(np.nansum(gaps * found["count"]) / found["count"].sum())
@@ -64,8 +109,15 @@ def ece(y: Any, probabilities: Any, bins: int = 15) -> float:
 def temperature(y: Any, probabilities: Any) -> float:
     """The temperature that makes probabilities fit held-out labels best, for `tempered()`.
 
-    The negative log-likelihood of softmax(log(p) / T) is convex in 1 / T: its one minimum is found to 1e-9. Where no
+    The negative log-likelihood of softmax(log(p) / T) is convex in 1 / T: its one minimum is found to 1e-9. If no
     finite temperature is best (each label is the most likely class, or each the least likely), it is 1e-3 or 1e3.
+
+    Args:
+        y: array of int, shape (examples,): labels.
+        probabilities: array, see the top of this module.
+
+    Raises:
+        TypeError, ValueError: in one line, for an argument that is not as described.
 
     References:
         Guo et al. 2017, On Calibration of Modern Neural Networks, arXiv 1706.04599.
@@ -84,8 +136,18 @@ def temperature(y: Any, probabilities: Any) -> float:
 def tempered(probabilities: Any, temperature: float) -> np.ndarray:
     """Probabilities at a temperature: above 1 they are less sure. Samples are averaged first.
 
+    Args:
+        probabilities: array, see the top of this module.
+        temperature: float > 0, as `temperature()` returns it.
+
     Returns:
-        Array of shape (examples, classes), or (examples,) where one probability of two is given for each example.
+        Array of shape (examples, classes), or (examples,) if one probability of two is given for each example.
+
+    Raises:
+        TypeError, ValueError: in one line, for an argument that is not as described.
+
+    References:
+        Guo et al. 2017, On Calibration of Modern Neural Networks, arXiv 1706.04599.
     """
     temperature, one = arguments.positive("temperature", temperature), _is_one(probabilities)
     found = _softmax(np.log(_probabilities(probabilities)) / temperature)
@@ -99,6 +161,9 @@ def gaussian_nll(y: Any, mean: Any, variance: Any) -> float:
         y: array of shape (examples,).
         mean: array of shape (examples,) or, for mixtures, (samples, examples).
         variance: a number > 0, or an array of the shape of `mean` or of `y`.
+
+    Raises:
+        TypeError, ValueError: in one line, for an argument that is not as described.
     """
     y, mean, variance = _numbers("y", y), _numbers("mean", mean), _numbers("variance", variance)
     y = _column(y)
@@ -117,24 +182,41 @@ def gaussian_nll(y: Any, mean: Any, variance: Any) -> float:
 
 
 def coverage(y: Any, lower: Any, upper: Any) -> float:
-    """The part of the numbers that is in its interval, limits included."""
+    """The share of numbers that are in their intervals, limits included: from 0 to 1.
+
+    Args:
+        y, lower, upper: arrays of shape (examples,).
+
+    Raises:
+        TypeError, ValueError: in one line, for an argument that is not as described.
+    """
     y, lower, upper = (_column(_numbers(name, v)) for name, v in (("y", y), ("lower", lower), ("upper", upper)))
     return float(((lower <= y) & (y <= upper)).mean())
 
 
 def width(lower: Any, upper: Any) -> float:
-    """The mean width of intervals."""
+    """The mean width of intervals, in the unit of the numbers.
+
+    Args:
+        lower, upper: arrays of shape (examples,).
+
+    Raises:
+        TypeError, ValueError: in one line, for an argument that is not as described.
+    """
     return float((_numbers("upper", upper) - _numbers("lower", lower)).mean())
 
 
 def noise_variance(y: Any, samples: Any) -> float:
     """The variance of the noise around predictions, from held-out numbers.
 
-    It is what the squared residuals of the samples' mean have beyond the variance of the samples; 0 where that is more.
+    It is the mean squared residual of the samples' mean, less the variance of the samples; 0 if that is negative.
 
     Args:
         y: array of shape (examples,).
         samples: array of shape (samples, examples) or (samples, examples, 1), as `predict_samples()` returns it.
+
+    Raises:
+        TypeError, ValueError: in one line, for an argument that is not as described.
     """
     y, samples = _column(_numbers("y", y)), _numbers("samples", samples)
     samples = samples[..., 0] if samples.shape[1:] == (len(y), 1) else samples

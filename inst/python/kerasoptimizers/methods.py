@@ -104,7 +104,7 @@ class SWA(AveragingOptimizer):
         super().build(variables)
 
     def require_ready(self) -> None:
-        # While the step is made: compiled, it has the number in it.
+        # Now, while the step is made: once compiled, it contains the number.
         self._settle_start(None if self.start_is_known else steps_of_fit() or 0)
         super().require_ready()
 
@@ -146,7 +146,7 @@ class Lookahead(AveragingOptimizer):
         inner_state: "keep", "reset" or "average"; what becomes of the inner optimizer's momentum when the
             weights step back: it stays, becomes 0, or steps back like the weights, towards what it was
             after the slow step before. Momentum is the average of gradients that SGD, Adam and others have;
-            an average of squared gradients stays, for without it Adam's next steps would be too long.
+            an average of squared gradients stays, because without it Adam's next steps would be too long.
             "reset" and "average" take the memory of one more copy of it. An optimizer without momentum is
             left as it is.
         {settings}
@@ -245,8 +245,8 @@ class ExponentialMovingAverage(AveragingOptimizer):
         name: str.
         update_period: int >= 1, in updates; the average moves once every `update_period` updates, with
             their decay (`average_decay ** update_period`).
-        half_life: float > 0, in updates, or None; in place of `average_decay`: after so many updates half of
-            what the average was is left in it.
+        half_life: float > 0, in updates, or None; in place of `average_decay`: after this many updates half of
+            the old average is left in it.
         warmup_gamma: float > 0, or None; whether the decay of a move grows from 0 as in timm, diffusers
             (`use_ema_warmup`) and ema-pytorch: s updates after the start it is at most
             1 - (1 + s / warmup_gamma) ** -warmup_power, and at s = 0 the average becomes the weights. s is 1
@@ -254,9 +254,9 @@ class ExponentialMovingAverage(AveragingOptimizer):
         warmup_power: float > 0. With `warmup_gamma=1` and 2/3 the decay reaches 0.999 after 31,600 updates
             and 0.9999 after 1,000,000; with 3/4 after 10,000 and 215,000.
         min_decay: float from 0 to `average_decay`; the lowest decay of a move while the decay grows.
-        overwrite_period: int >= 1, in updates, a multiple of `update_period`, or None; after every so many
-            updates the model gets the average, and trains on from there (Switch-EMA, Keras's
-            `ema_overwrite_frequency`). Where a weight has a constraint, so has its average then.
+        overwrite_period: int >= 1, in updates, a multiple of `update_period`, or None; every
+            `overwrite_period` updates the model gets the average, and trains on from there (Switch-EMA, Keras's
+            `ema_overwrite_frequency`). If a weight has a constraint, its average obeys it, too.
         {settings}
 
     Slots: `average`, of each variable's shape, float32 or wider.
@@ -396,7 +396,7 @@ class ExponentialMovingAverage(AveragingOptimizer):
 
 
 class MovingAverage(AveragingOptimizer):
-    """Exponential moving average of the weights, as TensorFlow Addons has it.
+    """Exponential moving average of the weights, as in TensorFlow Addons.
 
     For new work take `ExponentialMovingAverage`: it differs in its defaults, and counts the first update as
     step 1, not 0.
@@ -593,8 +593,8 @@ class ScheduleFree(AveragingOptimizer):
             (SGD, or Adam with beta_1 = 0). Its weight decay and the variables' constraints act on z. It has
             one learning rate, so it is no MultiOptimizer.
         beta: float from 0 to 1, share of the average in y. The authors take 0.95 or 0.98 for long trainings.
-        warmup_steps: int >= 0, updates in which the learning rate grows from 0 to what it is. Not together
-            with a learning-rate schedule, which can have a warm-up of its own.
+        warmup_steps: int >= 0, updates in which the learning rate grows from 0 to its full size. Not together
+            with a learning-rate schedule: put the warm-up into the schedule.
         weight_lr_power: float >= 0, see above. 0 counts updates of all learning rates alike.
         r: float >= 0, see above. More than 0 makes late updates count more.
         weight_decay_at_y: float >= 0; each update moves z by -(learning rate) * weight_decay_at_y * y.
@@ -651,7 +651,7 @@ class ScheduleFree(AveragingOptimizer):
     def from_config(cls, config: dict[str, Any], custom_objects: Any = None) -> AveragingOptimizer:
         with warnings.catch_warnings():
             # It was said when the optimizer was made.
-            warnings.filterwarnings("ignore", message="ScheduleFree has a momentum")
+            warnings.filterwarnings("ignore", message="ScheduleFree has its own momentum")
             return super().from_config(config, custom_objects)
 
 
@@ -660,7 +660,7 @@ def _warn_of_momentum(inner):
     for argument in ("momentum", "beta_1"):
         if config.get(argument):
             warnings.warn(
-                f"ScheduleFree has a momentum of its own, `beta`: its authors advise `{argument}` = 0 in the inner "
+                f"ScheduleFree has its own momentum, `beta`: its authors advise `{argument}` = 0 in the inner "
                 f"{type(inner).__name__}, not {config[argument]:g}.",
                 stacklevel=3,
             )
@@ -680,7 +680,7 @@ METHODS: tuple[type[AveragingOptimizer], ...] = tuple(globals()[name] for name i
 
 for _method in METHODS:
     _method.__doc__ = (_method.__doc__ or "").replace("{settings}", _SETTINGS)
-    # R goes by the names of classes: theirs must not depend on the file that they stand in.
+    # R looks at the names of classes: they must not depend on the file that a class is in.
     _method.__module__ = "kerasoptimizers"
 
 

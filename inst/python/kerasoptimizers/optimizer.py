@@ -1,4 +1,4 @@
-"""What the averaging optimizers of both Kerases share.
+"""The averaging optimizer: the part that both Kerases share.
 
 Such an optimizer lets another one, the inner optimizer, take its step, and then moves its averages. How Keras
 calls it, and what Keras calls things, is in `keras3/optimizer.py` and `tf_keras/optimizer.py`.
@@ -31,7 +31,7 @@ class AveragingOptimizer(LegacyMethods):
 
     __module__ = "kerasoptimizers"
 
-    #: The module of its Keras, and the one with what that keeps private.
+    #: The module of its Keras, and our module with the private parts of that Keras.
     keras: ClassVar[Any]
     private: ClassVar[Any]
     built: bool
@@ -46,16 +46,16 @@ class AveragingOptimizer(LegacyMethods):
     global_clipnorm: float | None
     decay: float | None
 
-    #: How messages call its Keras, and what an inner optimizer may be.
+    #: The name of its Keras in messages, and the classes that an inner optimizer may have.
     version: ClassVar[str]
     optimizer_types: ClassVar[tuple[type, ...]]
-    #: Of the other Keras: its module, how messages call it, and the module of ours for it.
+    #: Of the other Keras: its module, its name in messages, and our module for it.
     other_version: ClassVar[tuple[str, str, str]]
     loss_scale_types: ClassVar[tuple[type, ...]]
     #: Settings that all of Keras's optimizers have, and that would do nothing here.
     inner_settings: ClassVar[tuple[str, ...]]
 
-    # What the class beside it does: initialize Keras's class; what `averages.Owner` asks for; make the averages;
+    # Tasks of the class beside it: initialize Keras's class; the methods of `averages.Owner`; make the averages;
     # find a variable of one of Keras's own optimizers.
     start_keras: Callable[[str], None]
     key: Callable[[Any], Any]
@@ -66,7 +66,7 @@ class AveragingOptimizer(LegacyMethods):
     keras_slot: Callable[[Any, str], Any]
     #: The learning rate that the inner optimizer's next step will have.
     rate_of_step: Callable[[], Any]
-    #: What gradients are multiplied by when they come here; None for nothing.
+    #: The factor in gradients that come here; None for none.
     loss_scale: Callable[[], Any]
     #: The variables that a file holds for this optimizer itself.
     saved_variables: Callable[[], list]
@@ -173,7 +173,7 @@ class AveragingOptimizer(LegacyMethods):
         # Gradients come multiplied by the loss scale: so must the limits be.
         scale = self.loss_scale()
         limits = {name: limit if limit is None or scale is None else limit * scale for name, limit in limits.items()}
-        # What Keras treats as no gradient, as in float8 layers, goes past.
+        # Values that Keras does not treat as gradients, as in float8 layers, are left alone.
         clips = [not getattr(variable, "overwrite_with_gradient", False) for variable in variables]
         keep_bad = self.inner_loss_scale() is not None
         own = [g for g, c in zip(grads, clips) if c]
@@ -266,7 +266,7 @@ class AveragingOptimizer(LegacyMethods):
     #: Optimizers that its Keras has, but does not find by their names when it loads a file.
     more_optimizers: ClassVar[dict[str, Any]] = {}
 
-    #: Whether `assign_average_vars()` leaves trainable variables without an average alone.
+    #: Whether `assign_average_vars()` skips trainable variables that have no average.
     leaves_trainable_variables: ClassVar[bool] = False
 
     def swap_weights(self) -> None:
@@ -292,7 +292,7 @@ class AveragingOptimizer(LegacyMethods):
     def finish_fit(self) -> None:
         """Say at the end of `fit()` what a compiled step can't say."""
         self.averages.warn_of_refusals()
-        # On JAX this is called also where training was refused.
+        # JAX calls this even if training was refused.
         if sys.exc_info()[0] is not None:
             return
         if self.averages.shown:
@@ -326,7 +326,7 @@ class AveragingOptimizer(LegacyMethods):
         name = name_for(variable)
         named = [(slot.name.split(":")[0], slot) for slot in self.optimizer.variables]
         found = [slot for own, slot in named if own == name]
-        # Built inside of a name scope, it has that in front.
+        # A variable that was built in a name scope has the scope in front of its name.
         found = found or [slot for own, slot in named if own.endswith(f"/{name}")]
         if len(found) < 2:
             return found[0] if found else None
@@ -334,7 +334,7 @@ class AveragingOptimizer(LegacyMethods):
         alike = [self.key(weight) for weight in self.averages.variables if name_for(weight) == name]
         return found[alike.index(self.key(variable))]
 
-    # Saving. The inner optimizer is saved as a part of its own: here only what is ours, so that a file
+    # Saving. Keras saves the inner optimizer separately: here only the rest, so that a file
     # holds each variable once.
 
     def save_own_variables(self, store: Any) -> None:
@@ -415,7 +415,7 @@ def _require_weights_in_model(method, inner):
         if isinstance(one, AveragingOptimizer) and "fast" in one.averages.slots:
             own = type(one).__name__
             raise ValueError(
-                f"`optimizer` must not hold {own} inside {method}: {own} steps from weights of its own, wherever "
+                f"`optimizer` must not hold {own} inside {method}: {own} steps from its own weights, wherever "
                 f"{method} puts the model. Put {method} inside {own}."
             )
 
@@ -441,7 +441,7 @@ def has_schedule(optimizer: Any, private: Any) -> bool:
         private: the module of that name of its Keras.
     """
     optimizer = innermost(optimizer)
-    # Keras's MultiOptimizer has several rates, and none that is its own.
+    # Keras's MultiOptimizer has several rates, but none itself.
     if getattr(optimizer, "learning_rate", None) is None:
         return True
     rate = private.rate_source(optimizer)

@@ -1,4 +1,4 @@
-"""SWAG's Gaussian over weights: what is kept of the snapshots, and how weights are drawn from it.
+"""SWAG's Gaussian over weights: what it keeps of the snapshots, and how weights are drawn from it.
 
 Arithmetic on NumPy arrays, without Keras. After snapshot number n of weights w (Welford, in float64)
 
@@ -27,7 +27,7 @@ from .files import listed, numbered
 
 
 class State(NamedTuple):
-    """What a posterior knows. It is replaced as a whole: an interrupt leaves the old one or the new one."""
+    """The state of a posterior. It is replaced as a whole: an interrupt leaves the old one or the new one."""
 
     snapshots: int = 0
     #: float64 arrays, one for each variable.
@@ -59,7 +59,7 @@ class Posterior:
 
     @property
     def variance(self) -> list[np.ndarray]:
-        """Of each weight over the snapshots, divided by their number."""
+        """The variance of each weight over the snapshots, with their number as divisor."""
         return [squares / max(self.state.snapshots, 1) for squares in self.state.squares]
 
     @property

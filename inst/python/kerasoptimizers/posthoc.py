@@ -15,7 +15,7 @@ from .snapshots import Anatomy, Folder
 from .values import Held, others_of
 from .widths import gamma_of, width, widths
 
-#: The widths at which a metric is looked at, when none are given.
+#: The widths to evaluate if none are given.
 GRID = (0.03, 0.05, 0.07, 0.10, 0.13, 0.16, 0.20, 0.24, 0.28)
 
 
@@ -27,7 +27,7 @@ def _product(t_a, gamma_a, t_b, gamma_b):
 
 
 def coefficients(times: Any, gammas: Any, t: float, gamma: float) -> np.ndarray:
-    """What stored averages are multiplied by to make another one.
+    """The factors of stored averages whose sum is another average.
 
     Args:
         times: after how many updates each was stored.
@@ -200,6 +200,9 @@ def posthoc_scores(
 
     Raises:
         TypeError, ValueError: as `posthoc_average()`, and for a `score` that is no function.
+
+    References:
+        Karras et al. 2024, Analyzing and Improving the Training Dynamics of Diffusion Models, arXiv 2312.02696.
     """
     if not callable(score):
         arguments.refuse("score", "a function of the model", score)

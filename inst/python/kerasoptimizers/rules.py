@@ -19,7 +19,7 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Slot:
-    """What a rule keeps for each weight.
+    """A value that a rule keeps for each weight.
 
     Attributes:
         start: "weights" or "zeros", what it holds before the first update.
@@ -64,7 +64,7 @@ class Step:
 
 
 class Rule:
-    """When an average moves, by what fraction, and where the model stands then.
+    """When an average moves, by what fraction, and where the model is afterwards.
 
     A method is a subclass of a few lines. All of these have defaults but `fraction()`; whatever takes a
     `step` may compute with its numbers only, so that backends can compile it.
@@ -73,10 +73,10 @@ class Rule:
     #: The first update that is due, and how many updates there are from one to the next.
     first = 0
     period = 1
-    #: Where the model stands after an update that was due: 0 at the weights, 1 at the average. Between the
+    #: Where the model is after an update that was due: 0 at the weights, 1 at the average. Between the
     #: two, the weights are kept in the slot "fast", and the inner optimizer steps from there.
     blend = 0.0
-    #: The rule's numbers by name, with what they start from: an int for a count, a float for others.
+    #: The rule's numbers by name, with their start values: an int for a count, a float for others.
     scalars: Mapping[str, float] = {}
     #: Whether the average means nothing before it first moves.
     starts_empty = False
@@ -121,7 +121,7 @@ class Rule:
         return {}
 
     def rate_factor(self, step: Step) -> Any:
-        """What the inner optimizer's learning rate is multiplied by; None for nothing."""
+        """The factor of the inner optimizer's learning rate; None for none."""
         return None
 
     @property
@@ -130,7 +130,7 @@ class Rule:
         return type(self).before is Rule.before
 
     def before(self, model: Any, slots: Mapping[str, Any], step: Step) -> Any:
-        """What the inner optimizer steps from, given the model and the slots of one weight."""
+        """The value from which the inner optimizer steps, given the model and the slots of one weight."""
         return slots["fast"]
 
     def move(self, weights: Any, slots: Mapping[str, Any], fraction: Any, xp: Any) -> dict[str, Any]:
@@ -187,7 +187,7 @@ class StepBack(Rule):
 
     period: int = 6
     step_size: float = 0.5
-    #: What the slow weights start from, as in `Slot`.
+    #: The start of the slow weights, as in `Slot`.
     start: str = "weights"
     blend = 1.0
 
@@ -226,7 +226,7 @@ class StepBackWithMomentum(StepBack):
 class ExponentialAverage(Rule):
     """Exponential moving average: Polyak and Juditsky 1992, doi 10.1137/0330046.
 
-    With `dynamic`, the decay grows from 1/10 to `decay`. The originals number their steps differently:
+    With `dynamic`, the decay grows from 1/10 to `decay`. The libraries that had it count their steps differently:
     `first_step` is the number of the first update, 0 in TensorFlow Addons and 1 in the Model Garden. Before
     step `start` the average follows the weights. With `period` k it moves after every k updates, by what
     k updates would move it.
@@ -245,7 +245,7 @@ class ExponentialAverage(Rule):
     power: float = 2 / 3
     least: float = 0.0
     overwrite: int | None = None
-    #: Whether the decay is a float32, as in the originals.
+    #: Whether the decay is a float32, as in TensorFlow Addons and the Model Garden.
     narrow: bool = True
 
     @property
@@ -264,7 +264,7 @@ class ExponentialAverage(Rule):
         return self.start > self.first_step - (self.gamma is not None) or self.decay == 0
 
     def _plain_fraction(self, dtype):
-        # In the originals a decay is a float32, but those close to 1 would be another one, or 1.
+        # TensorFlow Addons and the Model Garden round a decay to float32; close to 1 that would be another one, or 1.
         fraction, rounded = 1.0 - self.decay, 1.0 - float(np.float32(self.decay))
         alike = self.narrow and dtype == "float32" and abs(rounded - fraction) <= 1e-3 * fraction
         return rounded if alike else fraction
@@ -279,7 +279,7 @@ class ExponentialAverage(Rule):
             fraction = step.xp.maximum(self._warming(step.xp.maximum(since, 0.0), step.xp), fraction)
         if warms and self.least:
             fraction = step.xp.minimum(fraction, 1.0 - self.least)
-        # timm and its kin start with a copy.
+        # timm and similar libraries start with a copy.
         copies = since < 0 if self.gamma is None else since <= 0
         return step.xp.where(copies, step.number(1.0), step.number(fraction)) if self.reaches else fraction
 

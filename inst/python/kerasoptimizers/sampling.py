@@ -36,7 +36,7 @@ def random_weights(model: Any) -> list[Any]:
 
 
 class OwnValues(Undoing):
-    """What all variables of a model hold, to be given back.
+    """The values of all variables of a model, to be given back.
 
     Args:
         model: Keras model.
@@ -102,7 +102,7 @@ def require_model(model: Any, kit: Any) -> None:
 
 
 class Sampled:
-    """What a `SWAG` callback has beside its training: one snapshot by hand, draws, predictions and files.
+    """The part of a `SWAG` callback that needs no training: a snapshot by hand, draws, predictions and files.
 
     Attributes of the class:
         keras, generation, backend, private, pass_type, update_batch_norm: of the callback's Keras.
@@ -222,7 +222,7 @@ class Sampled:
         seed: int | None = None,
         verbose: str | int = "auto",
     ) -> Any:
-        """What a model predicts with weights that are drawn from this posterior.
+        """Predict with weights that are drawn from this posterior.
 
         `predict_samples(model, posterior, x, ...)` of the package, for this one: see there.
         """
@@ -287,7 +287,7 @@ class Sampled:
 
 
 def _kind(name):
-    """What is the same of a weight's name in the next session: its layer's and its own, without numbers.
+    """The part of a weight's name that is the same in the next session: its layer's and its own, without numbers.
 
     Keras numbers layers ("dense_3") as they come, and Keras 2 adds ":0".
     """
@@ -393,11 +393,11 @@ def predictor(kit: Any) -> Callable[..., Any]:
         seed: int | None = None,
         verbose: str | int = "auto",
     ) -> Any:
-        """What models predict with weights that are drawn from posteriors.
+        """Predict with weights that are drawn from posteriors.
 
         For each sample the weights are drawn anew, batch-norm statistics are recomputed from `data`, and the model
         predicts `x`. For probabilities average the samples, not the weights. Afterwards each model has its own weights
-        and statistics again, bit for bit, also after an error or an interrupt.
+        and statistics again, bit for bit, even after an error or an interrupt.
 
         Args:
             model: a built Keras model, or a list of them.

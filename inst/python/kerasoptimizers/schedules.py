@@ -54,7 +54,7 @@ class SWALearningRate:
 
     __module__ = "kerasoptimizers"
 
-    # Of the Keras it is for: functions on tensors; the class of its schedules, and how they are saved and loaded.
+    # Set for each Keras: functions on tensors; the class of its schedules, and how they are saved and loaded.
     _xp: ClassVar[Any]
     _schedule: ClassVar[type]
     _serialize: ClassVar[Any]

@@ -10,7 +10,7 @@ class SlottedOptimizer:
 
     __module__ = "kerasoptimizers"
 
-    #: How messages call the Keras that it is for.
+    #: The name of its Keras in messages.
     generation: ClassVar[str]
 
     def __repr__(self) -> str:
@@ -22,7 +22,7 @@ class SlottedOptimizer:
         raise NotImplementedError
 
     def position(self, variable: Any) -> int | None:
-        """Where a variable stands in them; None for one it was not built for."""
+        """The position of a variable in them; None for one it was not built for."""
         raise NotImplementedError
 
     def inner_slot(self, variable: Any, slot_name: str) -> Any:

@@ -20,14 +20,14 @@ from . import arguments
 from .files import save_arrays
 
 _PATTERN = re.compile(r"averages-(\d+)\.npz")
-#: What a folder calls snapshots whose place others have taken.
+#: The ending of snapshots that later ones have replaced.
 _OLD = ".old"
 
 DTYPES = ("float32", "float16", "bfloat16", "float64")
 
 
 class Anatomy:
-    """What of a model identifies it: its weights, in an order that does not depend on which layers are frozen.
+    """The identity of a model: its weights, in an order that does not depend on which layers are frozen.
 
     Names that Keras numbers (`dense_3`) differ from one session to the next, so they don't count.
 
@@ -64,7 +64,7 @@ class Anatomy:
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
     def positions(self, variables: list[Any]) -> list[int]:
-        """Where variables stand among the weights."""
+        """The positions of variables among the weights."""
         places = {id(variable): i for i, variable in enumerate(self.variables)}
         return [places[id(variable)] for variable in variables]
 

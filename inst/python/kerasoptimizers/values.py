@@ -1,4 +1,4 @@
-"""What a model holds, or does, for a while: then it gets its own back, whatever happens."""
+"""Gives a model other values or methods for a while, and then its own back, whatever happens."""
 
 import functools
 import inspect
@@ -10,7 +10,7 @@ from .arguments import is_table
 
 
 def surely(function: Callable[[], None]) -> None:
-    """Run a function that may be run twice to its end, also where an interrupt breaks it off."""
+    """Run a function to its end, even if an interrupt breaks it off. It must be safe to run it twice."""
     try:
         function()
     except BaseException:
@@ -117,13 +117,13 @@ def assign_all(pairs: Iterable[tuple[Any, Any]], backend: Any) -> None:
 
 
 class Replaced(Undoing):
-    """Methods of objects or classes that others stand in for, until `undo()` or the end of a `with`, as for `Held`.
+    """Methods of objects or classes, replaced until `undo()` or the end of a `with`, as for `Held`.
 
-    Several may stand in for one, in any order. What is replaced may be any other attribute, too. What a `Replaced` has
-    put goes with it: nothing piles up when whoever had it is gone.
+    One method may be replaced several times, in any order. It may also be any other attribute. When nothing holds a
+    `Replaced` any more, its replacements go with it, so that nothing piles up.
     """
 
-    # For each object, by name of the method: what it had itself, and the stack of what stands around it.
+    # For each object, by name of the method: its own one, and the stack of those around it.
     _stacks: weakref.WeakKeyDictionary = weakref.WeakKeyDictionary()
 
     def __init__(self) -> None:
@@ -134,7 +134,7 @@ class Replaced(Undoing):
         stacks = self._stacks.setdefault(target, {})
         stack = stacks.get(name)
         if stack is None or not stack.stands():
-            # Somebody else has set the method since: that is the one to stand around.
+            # Somebody else has set the method since: wrap that one.
             stack = stacks[name] = _Stack(target, name)
         self._mine.append((target, name))
         stack.layers.append((weakref.ref(self), around))
@@ -154,7 +154,7 @@ class Replaced(Undoing):
 
 
 class _Stack:
-    """What stands around one method of one object."""
+    """The replacements of one method of one object."""
 
     _missing = object()
 
@@ -164,7 +164,7 @@ class _Stack:
         self.builtin: Any = type if isinstance(target, type) else object
         self.own = vars(target).get(name, self._missing)
         self.layers: list = []
-        # What is there, and what is set next: an interrupt may come between the note and the deed.
+        # The method that is there, and the one to be set next: an interrupt may come between the note and the deed.
         self.noted = (self.own, self.own)
 
     def stands(self):
@@ -190,7 +190,7 @@ class _Stack:
             self.builtin.__delattr__(target, self.name)
 
     def _inherited(self):
-        """What the object has from its class, bound to it; what a class has from its bases."""
+        """The method that an object has from its class, bound to it; for a class, the one from its bases."""
         target, name = self.target(), self.name
         if isinstance(target, type):
             return getattr(super(target, target), name)

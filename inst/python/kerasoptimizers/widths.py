@@ -66,7 +66,7 @@ def average_width(
 
     Returns:
         Dict with `sigma_rel`, `gamma` (in the power average update t counts as t ** gamma), `average_decay`,
-        `half_life`, `width` (in updates) and `updates`. None stands for what needs `updates`, and for the `sigma_rel`
+        `half_life`, `width` (in updates) and `updates`. None means that `updates` is needed, or is the `sigma_rel`
         of an average that is wider than that of all updates.
 
     Raises:

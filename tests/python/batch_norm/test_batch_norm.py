@@ -911,7 +911,7 @@ def test_rematerialized_layers(way):
 
 
 def slow_normalized(x, layer):
-    """What a batch-norm layer makes of `x`, batch by batch, in NumPy."""
+    """The output of a batch-norm layer for `x`, batch by batch, in NumPy."""
     parts = [x[i : i + BATCH].astype("float64") for i in range(0, len(x), BATCH)]
     scaled = [(part - part.mean(0)) / np.sqrt(part.var(0) + layer.epsilon) for part in parts]
     return np.concatenate([part * value(layer.gamma) + value(layer.beta) for part in scaled])

@@ -1,4 +1,4 @@
-"""What the names of checkpoints say of them."""
+"""Reading metrics and order from the names of checkpoints."""
 
 import os
 

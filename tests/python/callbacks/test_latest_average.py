@@ -38,7 +38,7 @@ def equal(one, other):
 
 
 class Recorder:
-    """The model's weights after each epoch, and after so many batches."""
+    """The model's weights after each epoch, and after the given numbers of batches."""
 
     def __init__(self, generation):
         self.epochs, self.batches, recorder = [], [], self

@@ -185,7 +185,7 @@ def test_a_callback_that_overwrites_the_average_is_named_at_the_end(kit):
 
 
 class Watched:
-    """What the averages, and the metric on them, were at the end of every epoch."""
+    """The averages, and the metric of them, at the end of every epoch."""
 
     def __init__(self, kit, metric):
         outer = self

@@ -1,6 +1,6 @@
 """Trains under tf.distribute on every averaging method, and says what each process saw.
 
-As a program it is one worker of several, each a process of its own:
+As a program it is one worker of several, each in its own process:
 
     python multi_worker.py INDEX FOLDER ADDRESS,ADDRESS,... CASES
 

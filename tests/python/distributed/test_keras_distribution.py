@@ -1,4 +1,4 @@
-"""keras.distribution on eight JAX devices, in a process of its own: see eight_devices.py."""
+"""keras.distribution on eight JAX devices, in a separate process: see eight_devices.py."""
 
 import importlib.util
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Two workers, each a process of its own, end up with the averages of one alone."""
+"""Two workers, each in its own process, end up with the averages of one alone."""
 
 import json
 
@@ -13,7 +13,7 @@ pytestmark = [pytest.mark.once, pytest.mark.long]
 
 
 def run_workers(cases, folder):
-    """What each of two workers saw."""
+    """The results of each of two workers."""
     addresses = ",".join(f"127.0.0.1:{port}" for port in workers.free_ports(2))
     script = multi_worker.__file__
     seen, said = workers.run(script, 2, folder, addresses, json.dumps(cases))

@@ -20,7 +20,7 @@ METHODS = [*methods.__all__, "LARS"]
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory):
-    """What one process alone saw, and what each of two workers saw."""
+    """The results of one process alone, and of each of two workers."""
 
     def run(number):
         # Gloo otherwise asks the name service for this machine's address.

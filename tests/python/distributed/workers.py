@@ -1,4 +1,4 @@
-"""Starts several workers of one training, each a process of its own, and waits for what they saw."""
+"""Starts several workers of one training, each in its own process, and waits for their results."""
 
 import socket
 import subprocess

@@ -139,7 +139,7 @@ long = pytest.mark.long
 
 
 def check(model, before, name, where):
-    """The model and its averages are as before; between two calls of ours `swap_weights()` may have to be called."""
+    """The model and its averages are as before; between two calls of the package `swap_weights()` may be needed."""
     if model.optimizer.averages.shown:
         assert name in ("swap_weights", "evaluate", "predict"), where
         model.optimizer.swap_weights()
@@ -201,7 +201,7 @@ def test_an_update_that_is_interrupted_at_any_line_leaves_the_learning_rate(gene
 
 
 def interrupt_at_random(generation, name, interrupts, folder, seed=0):
-    """Interrupt an action at so many random moments, and check the model after each; yields after each check."""
+    """Interrupt an action at a number of random moments, and check the model after each; yields after each check."""
     model = trained(generation)
     action = ACTIONS[name](generation, model, folder)
     begin = time.perf_counter()
@@ -265,7 +265,7 @@ def test_interrupted_at_a_random_moment_the_model_has_its_own_weights(generation
 @long
 @pytest.mark.parametrize("name", ACTIONS)
 def test_a_thousand_interrupts_lose_nothing(generation, name, tmp_path):
-    """A hundred in a process of their own: interrupted often, TensorFlow may abort it. What came until then counts."""
+    """A hundred in a separate process: interrupted often, TensorFlow may abort it. The interrupts until then count."""
     skip_what_keras_loses(generation, name)
     came = ended = 0
     for seed in itertools.count(1):

@@ -1,4 +1,4 @@
-"""What the inner optimizer does by itself: gradient accumulation, clipping, weight decay, averages, parts."""
+"""Work that the inner optimizer does by itself: gradient accumulation, clipping, weight decay, averages, parts."""
 
 import keras
 import numpy as np
@@ -162,7 +162,7 @@ def test_a_saved_model_goes_on_between_two_updates(method, tmp_path):
 
 
 def test_both_clip_where_both_are_asked_to():
-    # Ours clips first, the inner optimizer what is left.
+    # The wrapper clips first, then the inner optimizer clips the result.
     both, _ = train(SWA(sgd(clipnorm=0.02), clipnorm=0.1))
     tighter, _ = train(sgd(clipnorm=0.02))
     assert_close(weights(both), weights(tighter))
@@ -182,7 +182,7 @@ def test_an_inner_average_and_ours_stand_side_by_side():
     for w in path:
         expected = [0.8 * a + 0.2 * b for a, b in zip(expected, w)]
     assert_close(ours, expected)
-    # Keras's has a start of its own and the same arithmetic, and is in the model after fit().
+    # Keras's average has another start and the same arithmetic, and is in the model after fit().
     assert_same(weights(model), inner)
     model.optimizer.assign_average_vars(variables)
     assert_same(weights(model), ours)
@@ -225,7 +225,7 @@ def test_nested_methods_count_the_same_updates(steps):
     assert_close(averages(inner, model.trainable_variables), mean(snapshots))
 
 
-# Keras's MultiOptimizer: as the inner optimizer, and with one of ours in it.
+# Keras's MultiOptimizer: as the inner optimizer, and with one of this package's in it.
 
 
 def multi(hidden=None, out=None, around_out=lambda optimizer: optimizer):

@@ -1,4 +1,4 @@
-"""What every averaging optimizer does, on the Keras 3 backend that KERAS_BACKEND names."""
+"""The behaviour of every averaging optimizer, on the Keras 3 backend that KERAS_BACKEND names."""
 
 import io
 import zipfile

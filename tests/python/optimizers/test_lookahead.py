@@ -1,4 +1,4 @@
-"""What becomes of the inner optimizer's momentum when Lookahead steps back."""
+"""The inner optimizer's momentum when Lookahead steps back."""
 
 import keras
 import numpy as np

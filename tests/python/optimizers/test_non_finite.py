@@ -50,7 +50,7 @@ def fit(model, bad_batches=(), batches=6, **arguments):
 def recover(optimizer, model, weights):
     model.set_weights(weights)
     for variable in optimizer.optimizer._variables:
-        # Keras 2's SGD keeps a velocity that is not finite, also where momentum is 0.
+        # Keras 2's SGD keeps a velocity that is not finite, even if momentum is 0.
         if not np.isfinite(variable.numpy()).all():
             variable.assign(np.zeros(variable.shape))
 

@@ -24,7 +24,7 @@ def slots(optimizer, variables, name):
 
 
 def trained(generation, optimizer, updates=12):
-    """A model trained for so many updates of known gradients."""
+    """A model trained for a number of updates with known gradients."""
     model, loss = generation.model_with_gradients([np.ones((3, 2)), np.ones(4)])
     compiled = {} if keras.backend.backend() == "torch" and generation.name == "keras3" else {"jit_compile": True}
     model.compile(optimizer, loss, **compiled)

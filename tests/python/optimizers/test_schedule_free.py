@@ -216,7 +216,7 @@ def said_of_momentum(make):
     with warnings.catch_warnings(record=True) as said:
         warnings.simplefilter("always")
         made = make()
-    return made, [str(w.message) for w in said if "has a momentum of its own" in str(w.message)]
+    return made, [str(w.message) for w in said if "has its own momentum" in str(w.message)]
 
 
 def test_an_inner_momentum_is_said_once_in_one_line(generation):

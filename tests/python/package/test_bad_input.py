@@ -217,7 +217,7 @@ def sgd(kit):
 
 
 class World:
-    """What a wrong call could change."""
+    """Everything that a wrong call could change."""
 
     def __init__(self, generation, folder):
         self.kit = kit = Generation(generation)

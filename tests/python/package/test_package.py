@@ -1,7 +1,8 @@
-"""What a program sees that imports the module: the same names for every reader of them."""
+"""The names of the module, the same for programs and type checkers; and the metadata of both packages."""
 
 import ast
 import inspect
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -15,6 +16,7 @@ from kerasoptimizers import methods
 pytestmark = pytest.mark.once
 
 FILE = Path(kerasoptimizers.__file__)
+CHECKOUT = FILE.parents[3]
 #: Functions that take a model of either Keras, or none.
 FOR_BOTH = {
     "assign_average_vars",
@@ -58,3 +60,50 @@ def test_importing_it_imports_no_keras():
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=FILE.parents[1]
     )
     assert output.stdout.strip() == "[]"
+
+
+def project():
+    """The contents of pyproject.toml."""
+    tomllib = pytest.importorskip("tomllib", reason="Python 3.10 has no reader of TOML")
+    return tomllib.loads((CHECKOUT / "pyproject.toml").read_text(encoding="utf-8"))
+
+
+def description(field):
+    """A field of DESCRIPTION, in one line."""
+    text = (CHECKOUT / "DESCRIPTION").read_text(encoding="utf-8")
+    return " ".join(re.search(rf"^{field}:((?:.*\n)(?:[ \t].*\n)*)", text, re.MULTILINE)[1].split())
+
+
+def test_the_version_stands_in_description_alone():
+    settings = project()
+    source = settings["tool"]["hatch"]["version"]
+    assert settings["project"]["dynamic"] == ["version"] and "version" not in settings["project"]
+    assert source["path"] == "DESCRIPTION"
+    text = (CHECKOUT / source["path"]).read_text(encoding="utf-8")
+    version = description("Version")
+    assert re.search(source["pattern"], text, re.MULTILINE)["version"] == version
+    files = [*CHECKOUT.glob("*.toml"), *CHECKOUT.glob("*.md"), *FILE.parent.rglob("*.py"), *CHECKOUT.glob("R/*.R")]
+    assert [file.name for file in files if version in file.read_text(encoding="utf-8")] in (["NEWS.md"], [])
+
+
+def test_news_begins_with_the_version():
+    news = CHECKOUT / "NEWS.md"
+    if not news.exists():
+        pytest.skip("a source distribution for Python has no NEWS.md")
+    assert news.read_text(encoding="utf-8").splitlines()[0] == f"# kerasoptimizers {description('Version')}"
+
+
+def test_both_packages_name_the_same_authors_keywords_and_license():
+    about = project()["project"]
+    assert [f'person("{one["name"]}"' in description("Authors@R") for one in about["authors"]] == [True]
+    assert [one["email"] in description("Authors@R") for one in about["authors"]] == [True]
+    assert description("X-schema.org-keywords").split(", ") == about["keywords"]
+    assert description("License") == "MIT + file LICENSE" and about["license"] == "MIT"
+    assert about["license-files"] == ["LICENSE.md"]
+    whole = (CHECKOUT / "LICENSE.md").read_text(encoding="utf-8")
+    holder, year = about["authors"][0]["name"], re.search(r"\(c\) (\d+) (.+)", whole)
+    assert "Permission is hereby granted" in whole and "WITHOUT WARRANTY OF ANY KIND" in whole
+    assert year[2] == holder
+    short = CHECKOUT / "LICENSE"
+    if short.exists():
+        assert short.read_text(encoding="utf-8").split("\n")[:2] == [f"YEAR: {year[1]}", f"COPYRIGHT HOLDER: {holder}"]

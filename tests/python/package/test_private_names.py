@@ -1,4 +1,4 @@
-"""What Keras keeps private and we use: it is there, it does what we take it for, and no other file of ours uses any."""
+"""The private names of Keras that we use: they exist, do what we expect, and only `private.py` uses them."""
 
 import ast
 import functools
@@ -127,7 +127,7 @@ def test_every_private_name_of_keras_has_a_test(generation):
 def test_no_other_file_uses_a_private_name_of_keras():
     files = {str(path.relative_to(PACKAGE)): names_in(path) for path in sorted(PACKAGE.rglob("*.py"))}
     tested = {name for names in TESTED.values() for name in names}
-    # A name that some file of ours gives to its own, unless Keras has it, too; then in that file alone.
+    # A name that one of our files defines itself, unless Keras has it, too; then in that file alone.
     ours = set().union(*(own for own, _ in files.values())) - tested
     ours |= {name for g in GENERATIONS for name in _overridden(PACKAGE / g / "private.py")}
     found = {

@@ -23,7 +23,7 @@ WAYS = {
 }
 NEEDS = {"tensorflow": "tensorflow", "jax": "jax", "torch": "torch", "Keras 2": "tf_keras"}
 
-# Run in a process of its own: module, file to write. All it draws comes from NumPy.
+# Runs in a separate process: module, file to write. All its random numbers come from NumPy.
 SCRIPT = f"""
 import importlib, sys
 import numpy as np

@@ -34,7 +34,7 @@ def problems(draw):
 
 
 def holds(examples, *strategies):
-    """Run the decorated function on so many examples, the same ones each time."""
+    """Run the decorated function on this many examples, the same ones each time."""
 
     def run(check):
         quick = settings(
@@ -142,7 +142,7 @@ def test_swa_is_the_mean_of_its_snapshots(kit, examples):
             assert_close(averages(optimizer, variables), means, of_averages(problem[1]))
 
 
-# Its averages are compared as float32, of whatever type they are: in the originals decays are float32.
+# Its averages are compared as float32, whatever their type: TensorFlow Addons and the Model Garden round decays to it.
 def exponential(problem, path, decay_of, period=1):
     average = [v.astype("float64") for v in problem]
     for update in range(period - 1, len(path), period):
@@ -262,7 +262,7 @@ def test_gradients_are_clipped_before_the_inner_step(kit, examples):
             norm = every if setting == "global_clipnorm" else np.sqrt(np.sum(g**2))
             g = np.clip(g, -limit, limit) if setting == "clipvalue" else g * limit / max(norm, limit)
             expected.append(w - RATE * g)
-        # Norms and rates are float32, also where weights are wider.
+        # Norms and rates are float32, even if weights are wider.
         assert_close(numbers(variables), expected, at_most_float32(dtypes))
 
 

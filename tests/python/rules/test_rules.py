@@ -1,4 +1,4 @@
-"""The rules, as arithmetic on NumPy's numbers: against the originals' numbers and against what the papers say."""
+"""The rules, as arithmetic on NumPy's numbers: against recorded numbers and against the papers."""
 
 import numpy as np
 import pytest
@@ -41,7 +41,7 @@ def step(update, **scalars):
     return Step(update, scalars, None, host_numbers, "float64")
 
 
-# The numbers of the originals.
+# The recorded numbers of the original implementations.
 
 RULES = {
     "SWA": lambda start_averaging=0, average_period=10: EqualAverage(start_averaging, average_period),

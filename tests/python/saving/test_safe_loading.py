@@ -115,7 +115,7 @@ def tampered(file, change):
 
 
 def lambda_of(kit):
-    """What Keras writes of a lambda: its code."""
+    """A lambda as Keras writes it: its code."""
     layer = kit.keras.layers.Lambda(lambda x: open("ran", "w") and x)
     return kit.keras.saving.serialize_keras_object(layer)["config"]["function"]
 

@@ -40,7 +40,7 @@ def test_a_network_learns_mean_and_variance_and_is_saved_with_the_loss(kit, tmp_
     model = kit.keras.Sequential([kit.keras.Input((2,)), kit.keras.layers.Dense(2, kernel_initializer="zeros")])
     model.compile(kit.keras.optimizers.Adam(0.1), kit.GaussianNLL(1e-4), jit_compile=False)
     model.fit(np.tile(X, (150, 1)), np.tile(Y, (150, 1)), batch_size=64, verbose=0, shuffle=False)
-    # The mean is the first input, the logarithm of the variance twice the second: on these data ours is no less likely.
+    # The mean is the first input, the logarithm of the variance twice the second; the model fits as well or better.
     kernel = model.get_weights()[0]
     assert kernel[0, 0] == pytest.approx(1, abs=0.3) and kernel[1, 1] > 0.8
     truth = measures.gaussian_nll(Y, X[:, 0], np.exp(2 * X[:, 1]))

@@ -20,7 +20,7 @@ def test_known_values():
     assert measures.nll(y, p) == pytest.approx(-(math.log(0.8) + math.log(0.4) + math.log(0.5)) / 3)
     assert measures.brier(y, p) == pytest.approx((2 * 0.04 + 2 * 0.36 + 2 * 0.25) / 3)
     assert measures.accuracy(y, p) == pytest.approx(1 / 3)
-    # Each confidence is in a bin of its own: |0 - 0.5|, |0 - 0.6| and |1 - 0.8|.
+    # Each confidence is in a different bin: |0 - 0.5|, |0 - 0.6| and |1 - 0.8|.
     assert measures.ece(y, p) == pytest.approx((0.5 + 0.6 + 0.2) / 3)
     # All in one bin: mean confidence 1.9 / 3, accuracy 1 / 3.
     assert measures.ece(y, p, bins=1) == pytest.approx((1.9 - 1) / 3)

@@ -23,14 +23,14 @@ def named(name: str) -> Any:
 
 
 def both(a, b):
-    """Whether a and b; None and True stand for 'in any case'."""
+    """Whether a and b; None and True mean 'in any case'."""
     if a is None or a is True:
         return True if b is None else b
     return a if b is None or b is True else a & b
 
 
 def chosen(go, new, old, xp):
-    """`new` where `go`, else `old`."""
+    """`new` where `go`, otherwise `old`."""
     return (new if go else old) if isinstance(go, bool) else xp.where(go, new, old)
 
 
@@ -43,7 +43,7 @@ def move(rule, weights, slots, fraction, constraint, xp) -> dict[str, Any]:
 
 
 def model_between(rule, slots):
-    """Where the model stands between the fast weights and their average."""
+    """The point between the fast weights and their average that the model holds."""
     average = slots[rule.slot]
     if "fast" in slots and rule.blend == 0:
         return slots["fast"]
@@ -69,7 +69,7 @@ def fast_after(rule, weights, dtype, slots, step, counted, xp):
 
 
 def refusal(averages, step, position, xp):
-    """What `averages.refused` becomes: how many, and of the first one its weight and its update."""
+    """The new value of `averages.refused`: how many, and of the first one its weight and its update."""
     before = averages.refused
     count, *first = (before[i] for i in range(3))
     now = (xp.cast(value, before.dtype) for value in (position, step.update))
@@ -89,7 +89,7 @@ def grouped(sizes, kinds, most: int = 2**16) -> tuple[list[list[int]], list[int]
     groups: dict = {}
     for i, (size, kind) in enumerate(zip(sizes, kinds)):
         if not is_large(size):
-            # What is joined takes memory: not too many in one.
+            # Joining takes memory: not too many in one.
             full = min(most, 2**16 // max(size, 1))
             alike = groups.setdefault(kind, [[]])
             if len(alike[-1]) == full:

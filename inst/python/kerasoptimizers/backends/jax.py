@@ -1,4 +1,4 @@
-"""JAX: values in, values out; what is not due is not computed."""
+"""JAX: values in, values out; averages that are not due are not computed."""
 
 import jax
 import jax.numpy as jnp
@@ -59,10 +59,10 @@ class Jax(Plain):
             return new, models, {n: chosen(go, later.get(n, old), old, jnp) for n, old in scalars.items()}
 
         if rule.blend or rule.due(step) is True:
-            # One pass together with the inner optimizer's: what a condition returns is copied first.
+            # One pass together with the inner optimizer's: the results of a condition are copied first.
             new, models, later = moved(go)
         else:
-            # What is assigned in a branch of a condition leaks out of it: branches return values.
+            # A value assigned in a branch of a condition leaks out of it: branches return values.
             new, models, later = jax.lax.cond(go, lambda: moved(True), lambda: (slots, [], scalars))
         for name, values in new.items():
             for variable, value, w in zip(averages.slots[name], values, weights):

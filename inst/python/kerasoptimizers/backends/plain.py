@@ -16,7 +16,7 @@ class Plain:
     `scalars`, `refused`, `check_finite`, `plain` and `in_fast`, and set the values of these variables only.
     """
 
-    #: What Keras calls it.
+    #: Its name in Keras.
     name: str = keras.backend.backend()
     #: Functions on tensors.
     xp: Any = keras.ops
@@ -74,7 +74,7 @@ class Plain:
         return Step(update, scalars, rate, self.xp, averages.dtype)
 
     def stand_ins(self, averages) -> list[tuple[Any, str, Any]]:
-        """What makes the model's variables the slots "fast" while the inner optimizer takes its step.
+        """Lets the slots "fast" stand in for the model's variables while the inner optimizer takes its step.
 
         It saves a copy there and one back. The slots have the weights' types.
 
@@ -84,7 +84,7 @@ class Plain:
         return []
 
     def before(self, averages, update, rate) -> None:
-        """Put into the model what the inner optimizer steps from; for rules with a slot "fast"."""
+        """Put the values into the model from which the inner optimizer steps; for rules with a slot "fast"."""
         step = self.step(averages, update, rate)
         for variable, slots, _ in self._each(averages):
             weights = averages.rule.before(self.cast(variable, slots["fast"].dtype), slots, step)

@@ -116,7 +116,7 @@ class TensorFlow:
 
 
 def _merge(function, *numbers):
-    # A condition around updates of mirrored variables has to stand outside of the replicas.
+    # A condition around updates of mirrored variables must be outside the replicas.
     tf.__internal__.distribute.interim.maybe_merge_call(function, tf.distribute.get_strategy(), *numbers)
 
 
@@ -192,7 +192,7 @@ class _Weights:
         self.alone = list(range(len(self.variables)))
         # A mirrored variable has one copy per replica; TensorFlow must look up the right one.
         if averages.rule.elementwise and not tf.distribute.has_strategy():
-            # What has a constraint stays alone: it may look at a whole weight.
+            # Weights with a constraint are not joined: it may look at a whole weight.
             sizes = [
                 variable.shape.num_elements() if constraint is None else math.inf
                 for variable, constraint in zip(self.variables, self.constraints)
@@ -204,7 +204,7 @@ class _Weights:
             self.groups, self.alone = grouped(sizes, kinds)
 
     def set(self, change):
-        """Set slots and models to what `change(weights, slots, dtype, constraint)` makes of them.
+        """Set slots and models to the results of `change(weights, slots, dtype, constraint)`.
 
         Its weights are those that the inner optimizer has stepped to. It returns the values of slots by name, and the
         model's value or None.

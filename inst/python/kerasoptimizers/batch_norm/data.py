@@ -25,7 +25,7 @@ def leaves(value: Any) -> list[Any]:
 
 
 def require_data(data: Any, batch_size: int, again: bool = True) -> None:
-    """Raise for what is no argument `data`: None, or inputs (with `again`, that can be drawn more than once)."""
+    """Raise unless `data` is None, or inputs (with `again`, inputs that can be drawn more than once)."""
     if again and hasattr(data, "__next__"):
         arguments.refuse("data", "data that can be drawn more than once", data)
     if data is not None:

@@ -91,7 +91,7 @@ class JaxPass(StatelessPass):
             super().record(i, count, mean, variance)
 
     def train_function(self, state, iterator):
-        # The state of fit() comes back as it was, but for the metrics.
+        # The state of fit() comes back as it was, except for the metrics.
         *state, metrics = state
         with self.running():
             if self.with_loss:

@@ -15,7 +15,7 @@ def merge(groups: np.ndarray) -> np.ndarray:
     Returns:
         Array of shape (3, channels), float64.
     """
-    # In place: what this takes is the time that memory takes.
+    # In place: access to memory is what costs time here.
     count, mean, variance = (np.array(part, "float64") for part in np.moveaxis(groups, 1, 0))
     # A group without examples has no mean: 0 / 0.
     if not np.all(count > 0):
@@ -34,7 +34,7 @@ def masked(x: Any, mask: Any, axes: Sequence[int], xp: Any) -> tuple[Any, Any, A
 
     Args:
         x: tensor of floats.
-        mask: tensor of the shape of `x` without its last axis; what is 0 there does not count.
+        mask: tensor of the shape of `x` without its last axis; elements where it is 0 do not count.
         xp: functions on tensors.
     """
     keep = xp.cast(mask, "bool")[..., None]
@@ -54,7 +54,7 @@ class Statistics:
         numpy: function that gives the array of a tensor.
     """
 
-    # So many reports wait on the device before they are fetched together.
+    # This many reports wait on the device before they are fetched together.
     _patience = 16
 
     def __init__(self, widths: list[int], numpy: Callable[[Any], np.ndarray]):

@@ -1,4 +1,4 @@
-"""One pass over data in training mode, watching the batch-norm layers: what is the same on all backends."""
+"""One pass over data in training mode, watching the batch-norm layers: the part that all backends share."""
 
 import contextlib
 import functools
@@ -15,7 +15,7 @@ from .moments import Statistics, masked
 
 
 class _Found(threading.local):
-    """What a step has found, for each thread: TensorFlow runs replicas in threads."""
+    """The results of a step, for each thread: TensorFlow runs replicas in threads."""
 
     def __init__(self):
         self.moments: list[tuple] = []
@@ -53,7 +53,7 @@ class Pass:
     def __init__(self, model: Any, weights: list[tuple[Any, Any]] | None = None):
         self.model, self.in_fit = model, weights is not None
         self.weights = [(v, self.backend.cast(value, self.backend.dtype(v))) for v, value in weights or ()]
-        # What a train_step of the user's computes isn't known. Such a model only runs forward, and there are no logs.
+        # The user's own train_step may compute anything. Such a model only runs forward, and there are no logs.
         self.with_loss = self.in_fit and type(model).train_step is self.keras.Model.train_step
         self.layers = self.layers_of(model)
         self.positions = {id(layer): i for i, layer in enumerate(self.layers)}
@@ -91,7 +91,7 @@ class Pass:
 
     @functools.cached_property
     def replacements(self) -> list[tuple[Any, str, Callable]]:
-        """What is replaced in the layers: (object, name, function that makes the new one of the old one)."""
+        """The methods to replace in the layers: (object, name, function that makes the new one from the old one)."""
         # The class's, so that a subclass may do something to the inputs before it calls this.
         found: list[tuple[Any, str, Callable]] = [(self.norm, "call", self._watched)]
         for layer in self.layers:
@@ -212,7 +212,7 @@ class Pass:
 
     @staticmethod
     def compiled(model: Any) -> list[Any]:
-        """What `compile()` makes anew in a model."""
+        """The attributes of a model that `compile()` makes anew."""
         raise NotImplementedError
 
     def is_tensor(self, value: Any) -> bool:

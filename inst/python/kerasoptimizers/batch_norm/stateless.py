@@ -13,7 +13,7 @@ class StatelessPass(Pass):
 
     def __init__(self, model, weights=None):
         super().__init__(model, weights)
-        # What a step hands to the next: seeds, metrics, and the state of other layers.
+        # Handed from one step to the next: seeds, metrics, and the state of other layers.
         self.state = [*model.trainable_variables, *model.non_trainable_variables]
         statistics = {id(variable) for layer in self.layers for variable in layer.non_trainable_variables}
         self._dropped = {i for i, variable in enumerate(self.state) if id(variable) in statistics}

@@ -54,7 +54,7 @@ class TensorFlowPass(Pass):
                 self._values = [(variable, self.backend.read(variable)) for variable in variables]
 
     def variables(self) -> list[Any]:
-        """All that a step may change, but for the metrics of fit()."""
+        """All variables that a step may change, except for the metrics of fit()."""
         metrics = [variable for metric in self.model.metrics for variable in metric.variables]
         kept = {id(variable) for variable in metrics} if self.with_loss else ()
         found = [v for v in [*variables_of(self.model), *metrics] if id(v) not in kept]

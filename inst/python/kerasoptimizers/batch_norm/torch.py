@@ -25,7 +25,7 @@ def cast(x: Any, dtype: str) -> torch.Tensor:
 class TorchPass(StatelessPass):
     __doc__ = StatelessPass.__doc__
 
-    # PyTorch's own where a call of Keras's costs more than it does.
+    # PyTorch's functions where calls through Keras cost more than the work itself.
     xp: Any = SimpleNamespace(
         broadcast_to=keras.ops.broadcast_to,
         cast=cast,
@@ -64,7 +64,7 @@ class TorchPass(StatelessPass):
             _fill(buffers, own)
 
         with Undoing(undo) as undoing, undoing:
-            # What is PyTorch's own in the model goes by its flag, and keeps its state in buffers.
+            # PyTorch's own layers in the model look at its flag, and keep their state in buffers.
             model.train()
             _fill(buffers, self._buffers)
             yield

@@ -43,13 +43,13 @@ class Backup:
         return os.listdir(self.folder) if os.path.isdir(self.folder) else []
 
     def write(self, epochs: int, state: dict[str, Any]) -> None:
-        """Keep the state after so many epochs, and of the others the one before."""
+        """Keep the state after this many epochs, and of the older ones only the one before."""
         os.makedirs(self.folder, exist_ok=True)
         save_arrays(self._path(epochs), state, prefix=f"{self.name}-")
         self._remove(kept=(epochs - 1, epochs))
 
     def read(self, epochs: int) -> tuple[int, dict[str, Any]] | None:
-        """The state with which training goes on after so many epochs.
+        """The state with which training goes on after this many epochs.
 
         Returns:
             (number of epochs, state): the state after `epochs`, or, where the process ended before

@@ -109,7 +109,7 @@ def whole_files(model: Any) -> Iterator[None]:
     """While it lasts, what the model saves replaces an older file only once it is written.
 
     Keras writes in place: a process that is killed meanwhile leaves a torn file, and has lost the one before.
-    What is not a single local file (folders, TensorFlow's checkpoints, remote paths) is written as Keras does.
+    Folders, TensorFlow's checkpoints and remote paths are written as Keras does.
 
     Args:
         model: Keras model of either generation.
@@ -125,7 +125,7 @@ def _whole(save):
     def save_whole(filepath, *args, **kwargs):
         path = os.path.realpath(filepath)
         folder, name = os.path.split(path)
-        # Keras goes by the ending.
+        # Keras decides by the ending.
         ending = next((ending for ending in _ENDINGS if name.endswith(ending)), None)
         if ending is None or not os.path.isdir(folder):
             return save(filepath, *args, **kwargs)

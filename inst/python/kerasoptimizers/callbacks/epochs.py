@@ -1,4 +1,4 @@
-"""What callbacks that collect weights by epochs share: learning rates, which epochs are due, and the backup."""
+"""The base of callbacks that collect weights by epochs: learning rates, which epochs are due, and the backup."""
 
 import warnings
 from typing import Any
@@ -23,7 +23,7 @@ class ByEpochs(Watching):
     period: int
     verbose: int
 
-    #: What messages call `period`, how the names of files in `backup_dir` begin, and what is in them.
+    #: The name of `period` in messages, the start of file names in `backup_dir`, and a word for their contents.
     period_name: str
     backup_name: str
     content: str
@@ -57,7 +57,7 @@ class ByEpochs(Watching):
         self._rates: Any = None
         self._last_rate: float | None = None
         self._steps: int | None = None
-        # What stands around functions in fit().
+        # The replaced functions in fit().
         self._fit = Replaced()
         self._clears_backup = False
 
@@ -67,7 +67,7 @@ class ByEpochs(Watching):
         if backup_dir is not None:
             self._backup = Backup(self.backup_dir, self.backup_name, self.content)
 
-    # What a subclass does.
+    # The tasks of a subclass.
 
     @property
     def snapshots(self) -> int:
@@ -83,7 +83,7 @@ class ByEpochs(Watching):
         raise NotImplementedError
 
     def entries(self) -> dict[str, Any]:
-        """What was collected, for the backup."""
+        """The collected values, for the backup."""
         raise NotImplementedError
 
     def take_entries(self, entries: dict[str, Any], model: Any) -> None:
@@ -104,7 +104,7 @@ class ByEpochs(Watching):
         return self.start_epoch
 
     def end_epoch(self, epoch: int, logs: Any) -> None:
-        """What is done at the end of an epoch that trained."""
+        """Called at the end of an epoch that trained."""
         if self._is_due(epoch):
             self.take(self.model)
 
@@ -180,7 +180,7 @@ class ByEpochs(Watching):
         clear = self._backup.clear if self._backup is not None else None
         self._clears_backup = clear is not None and self.after(self._fit, "on_train_end", clear)
 
-    # Which epochs, and what is left of an earlier training.
+    # Which epochs are due, and the rest of an earlier training.
 
     def _is_due(self, epoch):
         since = epoch - (self.start_epoch - 1)

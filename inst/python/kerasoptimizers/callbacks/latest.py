@@ -100,7 +100,7 @@ class LatestAverage(SwapAverages):
         self._epoch = 0
         self._taken: int | None = None
 
-    # What `Averages` ask of an optimizer.
+    # Methods that `Averages` calls.
 
     name = "LatestAverage"
     built = True
@@ -120,7 +120,7 @@ class LatestAverage(SwapAverages):
     def _no_averages(self):
         return Averages(EqualAverage(), self.backend, self, check_finite=False, warns=False)
 
-    # What Keras calls.
+    # Methods that Keras calls.
 
     def on_train_begin(self, logs: Any = None) -> None:
         if self._owner not in (None, self.model):

@@ -1,4 +1,4 @@
-"""When a callback acts: at the ends of epochs, or after every so many batches."""
+"""When a callback acts: at the ends of epochs, or every few batches."""
 
 from typing import Any
 

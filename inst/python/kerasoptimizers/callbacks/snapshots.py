@@ -26,7 +26,7 @@ class AverageSnapshots:
             a training are enough; the memory is that of the averaged weights for each width and moment.
         dtype: "float32", "float16", "bfloat16" or "float64"; how the averages are stored. The narrow ones take half
             the space, and averages made of them are off by about 1e-3 (float16) or 1e-2 (bfloat16) of the weights.
-            What does not fit into float16 is stored as float32.
+            Values too large for float16 are stored as float32.
         verbose: int, 0 for silence or 1 for a line for each file.
 
     Raises:
@@ -42,7 +42,7 @@ class AverageSnapshots:
 
     #: The module `private` of the callback's Keras.
     private: Any
-    # What Keras gives a callback.
+    # Set by Keras.
     model: Any
 
     def __init__(self, directory: Any, every: Any = "epoch", dtype: str = "float32", verbose: int = 0):

@@ -30,8 +30,8 @@ class SWACallback(ByEpochs):
     nothing: the average is put into the model first, the epoch is a forward pass over the
     training data, and the statistics become its exact mean and variance, as by
     `update_batch_norm()`. No trainable weight and no variable of the optimizer
-    changes then; losses and metrics in the logs are those of the pass (none in a model with a
-    `train_step` of its own). With `data` the last epoch trains, and a separate pass
+    changes then; losses and metrics in the logs are those of the pass (none in a model with its
+    own `train_step`). With `data` the last epoch trains, and a separate pass
     over `data` follows.
 
     With `start_epoch` "auto" the validation loss says when to start and when to stop, by the rule of SWAD
@@ -50,7 +50,7 @@ class SWACallback(ByEpochs):
     model whose `initial_epoch` is beyond `start_epoch`, averaging goes on where it stopped. For
     a training that may break off, give `backup_dir`, and have the model restored by Keras's
     `BackupAndRestore`, or load it and give `initial_epoch`: a new process then goes on as if
-    there had been one, also where the old one was killed. (Without the folder, set `swa_weights`
+    there had been one, even if the old one was killed. (Without the folder, set `swa_weights`
     and `snapshots` before.)
 
     The learning rates that were set are added to the history as "lr": one for each epoch
@@ -77,8 +77,8 @@ class SWACallback(ByEpochs):
             to it are kept there after each epoch, of the last two, and go when training is done.
             A `fit()` of another process that goes on with the training goes on with them.
             None keeps nothing.
-        n_converge: int >= 1, only for "auto": averaging begins where so many validations bring no lower loss.
-        n_tolerance: int >= 1, only for "auto": training stops after so many validations above the threshold.
+        n_converge: int >= 1, only for "auto": averaging begins where this many validations bring no lower loss.
+        n_tolerance: int >= 1, only for "auto": training stops after this many validations above the threshold.
         tolerance_ratio: float >= 0, only for "auto": the threshold is the mean loss of the `n_converge` validations
             times 1 + this.
 
@@ -146,13 +146,13 @@ class SWACallback(ByEpochs):
         self.data = data
         self._set_backup(backup_dir)
         self.swa_weights: Any = None
-        # The pass that is the last epoch, what it replaces, and the values that it left; the model's own values,
+        # The pass in place of the last epoch, its replacements, and the values that it left; the model's own values,
         # while the average is in it before training is done.
         self._replaced = Replaced()
         self._pass: Any = None
         self._finished: list[Any] | None = None
         self._held: Held | None = None
-        # What the model's trainable weights were when training was done.
+        # The model's trainable weights when training was done.
         self._final: list[np.ndarray] | None = None
 
     #: How variables of the callback's Keras are read and written, and which class of passes is for it.
@@ -162,9 +162,9 @@ class SWACallback(ByEpochs):
 
     def on_train_begin(self, logs: Any = None) -> None:
         model = self.model
-        # First: it refuses what can't be trained.
+        # First, because it refuses models that can't be trained.
         layers = self.pass_type().layers_of(model)
-        # What an earlier fit() has left; the model may have got other weights since.
+        # Left by an earlier fit(); the model may have got other weights since.
         self._held = None
         self._failed()
         super().on_train_begin(logs)
@@ -193,7 +193,7 @@ class SWACallback(ByEpochs):
             self._end_pass()
         super().on_epoch_end(epoch, logs)
         if self._valley is not None and self._valley.dead:
-            # Where there is a pass yet to come, it is the next epoch.
+            # If a pass is still to come, it is the next epoch.
             passes = self.data is None and bool(self.pass_type().layers_of(self.model))
             self.model.stop_training = self.model.stop_training or self._finished is not None or not passes
 
@@ -325,7 +325,7 @@ class SWACallback(ByEpochs):
 
     def _finish(self, model):
         layers = self.pass_type().layers_of(model)
-        # Also after a pass: an optimizer's own average may have taken the place of ours.
+        # After a pass, too: an optimizer's own average may have replaced this one.
         self._put(model, self.swa_weights)
         if self._finished is not None:
             self._put(model, self._finished)
@@ -341,7 +341,7 @@ class SWACallback(ByEpochs):
             )
         self._say(self._epoch, "the model's weights are the average now")
 
-    # What happens if something fails.
+    # Failures.
 
     def _watch_fit(self):
         hooks = ["train_batch_begin", "train_batch_end", "test_begin", "test_batch_begin", "test_batch_end", "test_end"]
@@ -365,7 +365,7 @@ class SWACallback(ByEpochs):
             )
 
     def _failed(self):
-        """Leave the model with its own weights and statistics, and with functions of its own."""
+        """Give the model its own weights, statistics and functions back."""
         if self._held is not None:
             self._held.undo()
         self._pass = self._held = None
@@ -388,7 +388,7 @@ class SWACallback(ByEpochs):
             return anew
 
         self._replaced.put(model, "train_function", lambda function: run.train_function)
-        # The watch of `_watch_fit()` stands around the function that this one takes the place of.
+        # `_watch_fit()` watches the function that this one replaces.
         self.watch(self._replaced, ["train_function"], self._failed)
         self._replaced.put(model, "fit", begin_anew)
         self._replaced.put(model, "train_on_batch", begin_anew)

@@ -30,6 +30,9 @@ class SwapAverages(Watching):
     Raises:
         TypeError, ValueError: if `weights_too` is no bool.
         ValueError: if the model is not compiled with an averaging optimizer.
+
+    References:
+        Izmailov et al. 2018, Averaging Weights Leads to Wider Optima and Better Generalization, arXiv 1803.05407.
     """
 
     __module__ = "kerasoptimizers"
@@ -39,7 +42,7 @@ class SwapAverages(Watching):
     def __init__(self, weights_too: bool = False):
         self.weights_too = arguments.flag("weights_too", weights_too)
         super().__init__()
-        # What stands around functions during fit(), and during one evaluate() or predict().
+        # The replaced functions during fit(), and during one evaluate() or predict().
         self._fit, self._call = Replaced(), Replaced()
         self._shown: Averages | None = None
 
@@ -74,7 +77,7 @@ class SwapAverages(Watching):
 
     def _begin(self, kind):
         model = self.model
-        # To be let go also where no list of callbacks is running.
+        # Noted, so that it can be let go even if no list of callbacks is running.
         averages = self._shown = averages_beside(self.callback_list, model)
         hooks = [f"on_{kind}_{moment}" for moment in ("begin", "batch_begin", "batch_end", "end")]
         with undone(self._end):

@@ -1,4 +1,4 @@
-"""What a callback puts back when the `fit()`, `evaluate()` or `predict()` that called it fails."""
+"""Puts things back when the `fit()`, `evaluate()` or `predict()` that called a callback fails."""
 
 import contextlib
 import sys
@@ -17,7 +17,7 @@ _DRAW_DATA = ("train_function", "test_function", "predict_function")
 
 @contextlib.contextmanager
 def undone(undo: Callable[[], None]):
-    """Call `undo()` if what is done meanwhile fails; it may be called more than once."""
+    """Call `undo()` if the body of the `with` fails; it may be called more than once."""
     try:
         yield
     except BaseException:
@@ -32,7 +32,7 @@ class Watching:
     private: Any
     callback_list: type
 
-    # What Keras gives a callback.
+    # Set by Keras.
     model: Any
     params: dict[str, Any]
 
@@ -54,7 +54,7 @@ class Watching:
             replaced.put(running, hook, self._watching(None, put_back))
 
     def _watching(self, name, put_back):
-        # What stands on a model must not keep the callback alive: see `Replaced`.
+        # A function that is set on a model must not keep the callback alive: see `Replaced`.
         callback = weakref.ref(self)
 
         def around(function):

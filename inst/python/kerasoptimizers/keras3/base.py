@@ -1,4 +1,4 @@
-"""What all our Keras 3 optimizers build on."""
+"""The base of all our Keras 3 optimizers."""
 
 import contextlib
 from typing import Any
@@ -12,7 +12,7 @@ from . import private
 
 
 class Base(LegacyMethods, keras.optimizers.Optimizer):
-    """A Keras 3 optimizer with the methods of the originals."""
+    """A Keras 3 optimizer with the methods that TensorFlow Addons' and the Model Garden's optimizers had."""
 
     keras = keras
     private = private
@@ -67,7 +67,7 @@ class Base(LegacyMethods, keras.optimizers.Optimizer):
         replicas = self.replicas()
         if replicas == 1 or not (self.clipnorm or self.clipvalue or self.global_clipnorm):
             return clip(grads)
-        # What is limited is the gradient of all replicas.
+        # The limit holds for the gradient of all replicas together.
         summed = private.sum_over_replicas(self, zip(grads, variables))
         return gradients.scaled(clip([gradient for gradient, _ in summed]), 1.0 / replicas)
 

@@ -17,7 +17,7 @@ _PASSES = {"tensorflow": "TensorFlowPass", "jax": "JaxPass", "torch": "TorchPass
 
 
 class Keras3Pass(Pass):
-    """What is the same on all backends."""
+    """The part that is the same on all backends."""
 
     keras = keras
     generation = "Keras 3"
@@ -57,7 +57,7 @@ class Keras3Pass(Pass):
 
     @staticmethod
     def compiled(model: Any) -> list[Any]:
-        """What `compile()` makes anew: the loss's tracker. A model may have `metrics` of its own."""
+        """The tracker of the loss, which `compile()` makes anew. A model may override `metrics`."""
         return keras.Model.metrics.fget(model)[:1]
 
 

@@ -11,7 +11,7 @@ from .base import Base
 
 
 class OfKeras3:
-    """What our callbacks need of their Keras."""
+    """The parts of Keras 3 that our callbacks need."""
 
     keras = keras
     generation = "Keras 3"

@@ -30,7 +30,7 @@ class AveragingOptimizer(optimizer.AveragingOptimizer, Base):
             )
         return optimizer
 
-    # What the averages ask for.
+    # Methods that the averages call.
 
     def new_slot(self, variable: Any, name: str, shape: tuple[int, ...], dtype: str, initializer: Any) -> Any:
         path = getattr(variable, "path", variable.name).replace("/", "_").replace(":", "_")
@@ -55,7 +55,7 @@ class AveragingOptimizer(optimizer.AveragingOptimizer, Base):
     def rate_of_step(self) -> Any:
         return self.backend.read(self.optimizer.learning_rate)
 
-    # What Keras asks of an optimizer.
+    # Methods that Keras requires of an optimizer.
 
     @property
     def iterations(self) -> Any:
@@ -169,7 +169,7 @@ class AveragingOptimizer(optimizer.AveragingOptimizer, Base):
         return self.averages.to_show(private.trained_variables(self))
 
     def finalize_variable_values(self, var_list: Any) -> None:
-        # On JAX, after a step that failed, variables have no values: the step's error is to be seen, not ours.
+        # On JAX variables have no values after a step that failed: show the step's error, not one from here.
         if all(self.backend.has_value(variable) for variable in self.variables):
             self.finish_fit()
             # An inner `use_ema` ends training here; our averages are put in only when asked.

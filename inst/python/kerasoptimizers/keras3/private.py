@@ -1,4 +1,4 @@
-"""What Keras 3 keeps private and we need, each behind a name of ours.
+"""The private parts of Keras 3 that we need, each under our own name.
 
 `tests/python/test_private_names.py` fails on a Keras that renames one. What we override is in `OVERRIDDEN`.
 """
@@ -6,7 +6,7 @@
 import keras
 from keras.src.backend.common.stateless_scope import in_stateless_scope as in_stateless_scope
 
-#: Class of Keras and its method that a class of ours overrides.
+#: A class of Keras, and its method that one of our classes overrides.
 OVERRIDDEN = [
     (keras.callbacks.ModelCheckpoint, "_save_model"),
     (keras.optimizers.Optimizer, "_clip_gradients"),
@@ -24,7 +24,7 @@ _JAX_STATES = {
 
 
 def variable_key(optimizer, variable):
-    """What an optimizer knows a variable by."""
+    """The key by which an optimizer knows a variable."""
     return optimizer._var_key(variable)
 
 
@@ -64,7 +64,7 @@ def layout(variable):
 
 
 def rate_source(optimizer):
-    """What an optimizer takes its learning rate from: a variable, a schedule or a function."""
+    """The source of an optimizer's learning rate: a variable, a schedule or a function."""
     return optimizer._learning_rate
 
 

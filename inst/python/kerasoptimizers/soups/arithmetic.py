@@ -30,7 +30,7 @@ def blocks(shape: Sequence[int]) -> Iterator[Any]:
 
 
 def combination(coefficients: Iterable[Any], arrays: Iterable[Any], divisor: float = 1.0) -> Any:
-    """The sum of arrays times coefficients, over a divisor, in float64. What has the coefficient 0 is not looked at.
+    """The sum of arrays times coefficients, over a divisor, in float64. Arrays with the coefficient 0 are not read.
 
     Args:
         coefficients: floats, or arrays that broadcast against the last axis.

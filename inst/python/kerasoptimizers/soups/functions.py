@@ -19,8 +19,8 @@ from .sources import FileSource, ModelSource, check_alike, is_tensorflow_checkpo
 _METHODS = ("linear", "slerp")
 _MODES = ("max", "min")
 
-#: What gives the coefficients of the sources for one tensor, and their divisor: a function of the sources and the
-#: tensor's position.
+#: A function of the sources and a tensor's position. It returns the coefficients of the sources for that tensor, and
+#: their divisor.
 Recipe = Callable[[Sequence[Any], int], tuple[Iterable[Any], float]]
 
 
@@ -52,8 +52,8 @@ class Soups:
     ) -> Any:
         """The mean of finished models: a uniform soup.
 
-        The mean is taken in float64 and rounded once, to the type of the first model's weights. What is not of
-        floating type (seeds, counters) is the first model's, and so are lookup tables. One model alone is copied bit
+        The mean is taken in float64 and rounded once, to the type of the first model's weights. Values that are
+        not floating-point (seeds, counters) and lookup tables are the first model's. One model alone is copied bit
         for bit. Files are read block by block: memory holds the new model and little else, however many there are.
 
         Batch-norm statistics belong to weights, and their mean fits no weights at all: give `data` to have them
@@ -61,7 +61,7 @@ class Soups:
 
         Args:
             models: list of built models, or paths, or both. A path is that of a model (`.keras`, or `.h5` and
-                `.hdf5` of `model.save()`), of weights (`.weights.h5`, or what else `model.save_weights()` has
+                `.hdf5` of `model.save()`), of weights (`.weights.h5`, or whatever `model.save_weights()` has
                 written), or with Keras 2 of a checkpoint or a folder in TensorFlow's format. All must be of one
                 Keras and of one architecture: weights of the same names and shapes, layers of the same classes,
                 activations, strides and paddings. Numbers that Keras put at the end of names don't count, nor does
@@ -115,7 +115,7 @@ class Soups:
             into, data, batch_size, progress: as for `average_models()`.
 
         Returns:
-            The new model, or `into`. What is not of floating type is that of `a`.
+            The new model, or `into`. Values that are not floating-point are those of `a`.
 
         Raises:
             TypeError, ValueError: as `average_models()`.
@@ -163,7 +163,7 @@ class Soups:
             into, data, batch_size, progress: as for `average_models()`.
 
         Returns:
-            The new model, or `into`. What is not of floating type is the first model's.
+            The new model, or `into`. Values that are not floating-point are the first model's.
 
         Raises:
             TypeError, ValueError: as `average_models()`.
@@ -203,7 +203,7 @@ class Soups:
     ) -> Any:
         """A greedy soup: models are taken into the mean, best first, where that makes it better.
 
-        Begins with the model of the best score and tries the others in the order of theirs. A model stays in the soup
+        Begins with the model of the best score and tries the others, best first. A model stays in the soup
         if the score of the mean is better than the best so far. The result therefore never scores below the best
         single model, on the data that `score` uses: hold these out from training, and don't report their score as that
         of the soup.
@@ -211,7 +211,7 @@ class Soups:
         Args:
             models: list of models or paths, as for `average_models()`.
             score: function of a model that returns a number. It is given one model again and again, with other
-                weights, compiled like the first in the list. NaN stands for a model that failed: it is never taken.
+                weights, compiled like the first in the list. NaN means that a model failed: it is never taken.
             mode: "max" if higher scores are better, as accuracies; "min" for lower, as losses.
             into, batch_size: as for `average_models()`.
             data: inputs to recompute batch norm with, before each mean of several models is scored; anything that can
@@ -221,8 +221,8 @@ class Soups:
         Returns:
             The soup: a new model, or `into`. Its attribute `soup` (not saved with it) is a dict: `chosen`, the
             positions of its models in the list (from 0) in the order in which they were taken; `scores` of the single
-            models; `score` of the soup. A single chosen model is returned bit for bit. What is not of floating type is
-            the best model's.
+            models; `score` of the soup. A single chosen model is returned bit for bit. Values that are not
+            floating-point are the best model's.
 
         Raises:
             TypeError, ValueError: as `average_models()`, and where `score` returns anything but a number, or only NaN.
@@ -335,7 +335,7 @@ class Soups:
     # From models and paths to the result.
 
     def _cooked(self, models, recipe, used, into, data, batch_size, progress, names=None):
-        """What most functions do: one result of a recipe, of which so many models are part."""
+        """The common part of most functions: the result of a recipe, and how many models are part of it."""
         data = _data(data, batch_size)
         with self._kitchen(models, into, names or _names(models)) as kitchen:
             kitchen.serve(kitchen.sources, recipe, progress)
@@ -550,7 +550,7 @@ class _Kitchen:
         # Keras checks what it loads of older files.
 
     def serve(self, sources: Sequence[Any], recipe: Recipe, progress: Any = None) -> None:
-        """Set the model to what a recipe makes of sources; what is not averaged is the first one's."""
+        """Set the model to the result of a recipe; values that are not averaged are the first source's."""
         first = sources[0]
         report = _counted(progress, len(first.tensors))
         last: list[Any] = [None, None]
@@ -683,7 +683,7 @@ def _data(data, batch_size, again=False):
 
 
 def _number(value, name):
-    """What a function of a model has returned, as a float."""
+    """The result of a function of a model, as a float."""
     if hasattr(value, "item") and np.size(value) == 1:
         value = value.item()
     if isinstance(value, bool) or not isinstance(value, (int, float)):

@@ -14,7 +14,7 @@ import numpy as np
 
 from .arithmetic import blocks
 
-#: What else such a file holds, by the first part of its path.
+#: Other contents of such a file, by the first part of their path.
 _NOT_WEIGHTS = ("optimizer", "metrics", "optimizer_weights", "loss")
 #: The file of weights inside a `.keras` file.
 _WEIGHTS = "model.weights.h5"
@@ -113,7 +113,7 @@ class ModelSource(Source):
         try:
             return structure(json.loads(self.model.to_json()))
         except Exception:
-            return None  # a model of a class of its own that has no configuration
+            return None  # a model of the user's own class that has no configuration
 
 
 class FileSource(Source):
@@ -373,7 +373,7 @@ def _copy_attributes(source, target):
             target[name] = value
 
 
-# What layers compute, apart from their weights. Those that do nothing once a model is trained don't count, nor does
+# The settings that decide what layers compute. Layers that do nothing once a model is trained don't count, nor does
 # how it was trained: soups are made of models that were trained with different settings.
 _SETTINGS = ("activation", "recurrent_activation", "padding", "strides", "dilation_rate", "pool_size", "num_heads")
 _ONLY_IN_TRAINING = re.compile(r"Dropout|Noise|^Random|ActivityRegularization|InputLayer")

@@ -1,4 +1,4 @@
-"""What all our Keras 2 optimizers build on."""
+"""The base of all our Keras 2 optimizers."""
 
 import contextlib
 from typing import Any
@@ -13,7 +13,7 @@ from . import private
 
 
 class Base(LegacyMethods, tf_keras.optimizers.Optimizer):
-    """A Keras 2 optimizer with the methods of the originals."""
+    """A Keras 2 optimizer with the methods that TensorFlow Addons' and the Model Garden's optimizers had."""
 
     keras = tf_keras
     private = private

@@ -12,7 +12,7 @@ from .base import Base
 
 
 class OfKeras2:
-    """What our callbacks need of their Keras."""
+    """The parts of Keras 2 that our callbacks need."""
 
     keras = tf_keras
     generation = "Keras 2"

@@ -23,7 +23,7 @@ class _FromFunction(_LearningRateSchedule):  # type: ignore[misc, valid-type]
 
 
 class _Rated(Base):
-    """An optimizer with a learning rate of its own, as Keras 3's base class is."""
+    """An optimizer that holds its own learning rate, as Keras 3's base class does."""
 
     def __init__(self, learning_rate, name, **settings):
         require_eager()

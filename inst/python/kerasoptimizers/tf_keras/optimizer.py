@@ -39,7 +39,7 @@ class AveragingOptimizer(optimizer.AveragingOptimizer, Base):
     def _create_iteration_variable(self):
         """The count is the inner optimizer's."""
 
-    # What the averages ask for.
+    # Methods that the averages call.
 
     def new_slot(self, variable: Any, name: str, shape: tuple[int, ...], dtype: str, initializer: Any) -> Any:
         name = self._distinct_name(f"{name}/{private.shared_name(variable)}")
@@ -53,7 +53,7 @@ class AveragingOptimizer(optimizer.AveragingOptimizer, Base):
         return scalar
 
     def _distinct_name(self, name):
-        # An HDF5 file goes by names, so those of one method around another must differ.
+        # HDF5 files find variables by name, so the names must differ if one method wraps another.
         for inner in optimizer.with_inner(self.optimizer):
             if isinstance(inner, AveragingOptimizer) or getattr(inner, "use_ema", False):
                 name = f"outer_{name}"
@@ -71,7 +71,7 @@ class AveragingOptimizer(optimizer.AveragingOptimizer, Base):
     def rate_of_step(self) -> Any:
         return self.backend.read(private.rate_of_step(optimizer.innermost(self.optimizer)))
 
-    # What Keras asks of an optimizer.
+    # Methods that Keras requires of an optimizer.
 
     @property
     def iterations(self) -> Any:
@@ -126,11 +126,11 @@ class AveragingOptimizer(optimizer.AveragingOptimizer, Base):
         return VariableList([*self.optimizer.variables(), *self._added_variables()])
 
     def _added_variables(self):
-        # The count last, whenever it was made: files go by the order.
+        # The count comes last, whenever it was made: files depend on the order.
         return [*private.own_variables(self), *([] if self._updates is None else [self._updates])]
 
     def saved_variables(self) -> list[Any]:
-        # Keras 2 leaves optimizers of the old kind out of `.keras` files: ours takes its own along.
+        # Keras 2 leaves optimizers of the old kind out of `.keras` files: this one brings its inner optimizer along.
         return self.variables if isinstance(self.optimizer, _LEGACY) else self._added_variables()
 
     def _trackable_children(self, save_type="checkpoint", **kwargs):
@@ -170,7 +170,7 @@ class AveragingOptimizer(optimizer.AveragingOptimizer, Base):
             self._count_updates()
         self.require_ready()
         if (self.clipnorm or self.clipvalue or self.global_clipnorm) and not skip_gradients_aggregation:
-            # What is limited is the gradient of all replicas.
+            # The limit holds for the gradient of all replicas together.
             pairs = self.aggregate_gradients(pairs)
             skip_gradients_aggregation = True
         grads, variables = zip(*pairs)

@@ -1,11 +1,11 @@
-"""What Keras 2 keeps private and we need, each behind a name of ours.
+"""The private parts of Keras 2 that we need, each under our own name.
 
 `tests/python/test_private_names.py` fails on a Keras that renames one. What we override is in `OVERRIDDEN`.
 """
 
 import tf_keras
 
-#: Class of Keras and its method that a class of ours overrides.
+#: A class of Keras, and its method that one of our classes overrides.
 OVERRIDDEN = [
     (tf_keras.callbacks.ModelCheckpoint, "_save_model"),
     (tf_keras.optimizers.Optimizer, "_clip_gradients"),
@@ -17,7 +17,7 @@ OVERRIDDEN = [
 
 
 def variable_key(optimizer, variable):
-    """What an optimizer knows a variable by."""
+    """The key by which an optimizer knows a variable."""
     return optimizer._var_key(variable)
 
 
@@ -47,7 +47,7 @@ def build_legacy(optimizer, variables):
 
 
 def rate_source(optimizer):
-    """What an optimizer takes its learning rate from: a variable or a schedule."""
+    """The source of an optimizer's learning rate: a variable or a schedule."""
     # One of the old kind shows its schedule; the others show the rate of the step before.
     old = isinstance(optimizer, tf_keras.optimizers.legacy.Optimizer)
     return optimizer.learning_rate if old else optimizer._learning_rate
