@@ -124,6 +124,7 @@ import_ours <- function(module) {
   imported <- reticulate::import_from_path(
     module, path = system.file("python", package = "kerasoptimizers")
   )
+  hear_python()
   make_known()
   imported
 }
@@ -162,9 +163,9 @@ as_generator <- function(next_batch) {
 }
 
 # Runs a Python call. Python's error about an argument becomes one line, with the argument's name in
-# R in place of its name in Python.
+# R in place of its name in Python; its warnings become R warnings.
 call_python <- function(expr, call = rlang::caller_env(), rename = NULL) {
-  tryCatch(expr, error = function(e) python_error(e, call, rename))
+  with_warnings(tryCatch(expr, error = function(e) python_error(e, call, rename)), call)
 }
 
 input_errors <- c("ValueError", "TypeError", "ImportError", "ModuleNotFoundError")

@@ -9,6 +9,7 @@ from typing import Any
 
 from . import arguments, batch_norm
 from .generation import built_model, module_for
+from .notices import KerasOptimizersWarning
 from .optimizer import averaging_optimizer
 from .values import Held, others_of
 
@@ -39,6 +40,7 @@ def warn_of_statistics(model: Any, action: str) -> None:
         warnings.warn(
             f"{action}: the batch-norm statistics of '{model.name}' belong to other weights. Give `data`, or call "
             "update_batch_norm(model, x).",
+            KerasOptimizersWarning,
             stacklevel=3,
         )
 

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from .. import arguments
+from ..notices import KerasOptimizersWarning
 from .data import batches
 from .passes import Pass
 
@@ -43,7 +44,9 @@ def recalibrate(pass_type: type[Pass], model: Any, x: Any, batch_size: int, step
         bar.update(done, finalize=True)
     if steps is not None and done < steps:
         warnings.warn(
-            f"`steps` is {steps}, but `x` held {done} batches only: the statistics are of those.", stacklevel=3
+            f"`steps` is {steps}, but `x` held {done} batches only: the statistics are of those.",
+            KerasOptimizersWarning,
+            stacklevel=3,
         )
     run.write()
 

@@ -4,6 +4,7 @@ import warnings
 from typing import Any
 
 from .. import arguments
+from ..notices import KerasOptimizersWarning
 from ..optimizer import has_schedule
 from ..values import Replaced
 from .backup import Backup
@@ -196,6 +197,7 @@ class ByEpochs(Watching):
             warnings.warn(
                 f"Training goes on with epoch {epoch + 1}, and the callback has no {self.content} of the "
                 f"epochs from {self.start_epoch} on: it starts now.",
+                KerasOptimizersWarning,
                 stacklevel=2,
             )
 

@@ -8,6 +8,7 @@ import numpy as np
 from .. import arguments, batch_norm
 from ..files import listed, numbered
 from ..loss_valley import LossValley
+from ..notices import KerasOptimizersWarning
 from ..values import Held, Replaced, assign_all
 from .epochs import ByEpochs, automatic
 
@@ -205,7 +206,11 @@ class SWACallback(ByEpochs):
             self._finish(self.model)
             self._final = self._trainable_values(self.model)
         else:
-            warnings.warn(f"There is no average: {self._why()}, and the model keeps its weights.", stacklevel=2)
+            warnings.warn(
+                f"There is no average: {self._why()}, and the model keeps its weights.",
+                KerasOptimizersWarning,
+                stacklevel=2,
+            )
         self._train_is_over()
 
     def _why(self):
@@ -239,6 +244,7 @@ class SWACallback(ByEpochs):
                 warnings.warn(
                     f"`start_epoch` 'auto' needs the loss of validation data, and epoch {epoch + 1} has none: give "
                     "fit() `validation_data` or `validation_split`.",
+                    KerasOptimizersWarning,
                     stacklevel=2,
                 )
             return
@@ -337,6 +343,7 @@ class SWACallback(ByEpochs):
             warnings.warn(
                 "Training stopped before its last epoch, in which batch norm is recalibrated: call "
                 "update_batch_norm(model, x).",
+                KerasOptimizersWarning,
                 stacklevel=2,
             )
         self._say(self._epoch, "the model's weights are the average now")
@@ -361,6 +368,7 @@ class SWACallback(ByEpochs):
             warnings.warn(
                 "The model's weights are not the average: a callback after SWACallback has set others, as "
                 "EarlyStopping with `restore_best_weights` does at the end of training. Put it before SWACallback.",
+                KerasOptimizersWarning,
                 stacklevel=2,
             )
 

@@ -4,6 +4,7 @@ import warnings
 from typing import Any
 
 from .. import arguments
+from ..notices import KerasOptimizersWarning
 from ..posterior import Posterior
 from ..sampling import Sampled
 from .epochs import ByEpochs
@@ -108,6 +109,7 @@ class SWAG(Sampled, ByEpochs):
             count = "one snapshot" if self.snapshots else "no snapshot"
             warnings.warn(
                 f"SWAG has {count}, and needs two or more: training ended too soon after epoch {self.start_epoch}.",
+                KerasOptimizersWarning,
                 stacklevel=2,
             )
         self._train_is_over()
@@ -121,7 +123,7 @@ class SWAG(Sampled, ByEpochs):
         except ValueError as error:
             if "finite" not in str(error):
                 raise
-            warnings.warn(f"SWAG skipped epoch {self._epoch + 1}: {error}", stacklevel=2)
+            warnings.warn(f"SWAG skipped epoch {self._epoch + 1}: {error}", KerasOptimizersWarning, stacklevel=2)
             return
         self._say(self._epoch, f"snapshot number {self.snapshots} of the weights")
 

@@ -11,6 +11,7 @@ import numpy as np
 
 from .. import arguments, batch_norm
 from ..batch_norm.data import leaves
+from ..notices import KerasOptimizersWarning
 from ..values import Held, Replaced, variables_of
 from . import arithmetic
 from .checkpoints import Checkpoints
@@ -365,6 +366,7 @@ class Soups:
             warnings.warn(
                 "The batch-norm statistics are the mean of the models', which fits no weights: give `data`, or call "
                 "update_batch_norm(model, x).",
+                KerasOptimizersWarning,
                 stacklevel=4,
             )
 
@@ -602,7 +604,7 @@ class _Kitchen:
         if self._held is not None:
             self._held.keep()
         for text in self._warnings:
-            warnings.warn(text, stacklevel=5)
+            warnings.warn(text, KerasOptimizersWarning, stacklevel=5)
         return self.model
 
 
