@@ -84,7 +84,7 @@ say_old_settings <- function(lr, decay, instead_of_lr) {
 assign_average_vars <- function(object, variables = NULL, data = NULL, batch_size = 32) {
   call <- rlang::current_env()
   optimizer <- find_averaging_optimizer(object)
-  data <- optional(examples, data, again = TRUE)
+  data <- data_or_null(data)
   batch_size <- whole(batch_size, 1)
   if (!is.null(data)) {
     if (!is_model(object)) refuse("object", "a model if `data` is given", object, call)
@@ -138,7 +138,7 @@ assign_average_vars <- function(object, variables = NULL, data = NULL, batch_siz
 with_averages <- function(object, expr, data = NULL, batch_size = 32) {
   call <- rlang::current_env()
   if (missing(object) || !is_model(object)) refuse("object", "a compiled Keras model", object, call)
-  data <- optional(examples, data, again = TRUE)
+  data <- data_or_null(data)
   batch_size <- whole(batch_size, 1)
   make_known()
   show <- import_ours("kerasoptimizers")$averages
@@ -243,9 +243,9 @@ has_shadow_copy <- function(object) find_averaging_optimizer(object)$has_shadow_
 #' averaging optimizers.
 #'
 #' In most models that is `model$optimizer`. In mixed precision Keras wraps the optimizer in a
-#' `LossScaleOptimizer`, and this function looks inside. Use it to print, summarize or plot the
-#' optimizer of such a model. ([assign_average_vars()], [swap_weights()],
-#' [shadow_copy()] and [has_shadow_copy()] look inside by themselves.)
+#' `LossScaleOptimizer`, and this function looks inside. Use it to reach the settings and methods of the optimizer of
+#' such a model. ([assign_average_vars()], [swap_weights()], [shadow_copy()], [has_shadow_copy()], [print()][print.kerasoptimizers]
+#' and summary() look inside by themselves.)
 #'
 #' @param object A Keras model compiled with one of this package's averaging optimizers,
 #'   or an optimizer: such an averaging optimizer, or a `LossScaleOptimizer` around one.

@@ -51,7 +51,7 @@ update_batch_norm <- function(model, x, batch_size = 32, steps = NULL, verbose =
     refuse("model", "a Keras model", model, rlang::current_env())
   }
   call_ours("update_batch_norm", model_generation(model), list(
-    model, examples(x),
+    model, examples(x, frames = TRUE),
     batch_size = whole(batch_size, 1),
     steps = optional(whole, steps, 1),
     verbose = choice(verbose, list("auto", 0, 1, 2))

@@ -79,6 +79,7 @@
 "_PACKAGE"
 
 .onLoad <- function(libname, pkgname) {
+  register_loss_scale_methods()
   # Loading reticulate takes most of a second, so it is loaded only when it is needed.
   if (isNamespaceLoaded("reticulate")) {
     prepare_reticulate()
@@ -155,8 +156,12 @@ as_generator <- function(next_batch) {
   as_tuple <- function() {
     batch <- next_batch()
     if (is.null(batch) || is_python(batch)) return(batch)
-    parts <- if (is.list(batch)) batch else list(batch)
-    reticulate::tuple(lapply(unname(parts), as_array))
+    parts <- if (is_plain_list(batch)) batch else list(batch)
+    reticulate::tuple(lapply(unname(parts), as_part))
+  }
+  as_part <- function(part) {
+    if (is.data.frame(part)) frame_columns(part, "x", NULL) else
+      if (is_plain_list(part)) lapply(part, as_array) else as_array(part)
   }
   # Not py_iterator(), in which a function that fails only ends the data.
   reticulate::import_builtins(convert = FALSE)$iter(as_tuple, NULL)

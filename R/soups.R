@@ -162,7 +162,7 @@ call_soup <- function(name, models, arguments, into, data, batch_size, progress,
   if (!is.null(into) && !is_model(into)) refuse("into", "a built Keras model", into, call)
   common <- list(
     into = into,
-    data = optional(examples, data, again = TRUE, name = "data", call = call),
+    data = data_or_null(data, call = call),
     batch_size = whole(batch_size, 1, name = "batch_size", call = call),
     progress = if (flag(progress, "progress", call)) as_python_function(progress_bar(environment()))
   )

@@ -124,6 +124,7 @@ class LatestAverage(SwapAverages):
     # What Keras calls.
 
     def on_train_begin(self, logs: Any = None) -> None:
+        batch_norm.refuse_other_names(self.model, self.data, "data")
         if self._owner not in (None, self.model):
             self._forget()
         self._owner = self.model

@@ -159,12 +159,12 @@ class SWACallback(ByEpochs):
     #: How variables of the callback's Keras are read and written, and which class of passes is for it.
     backend: Any
     pass_type: Any
-    update_batch_norm: Any
 
     def on_train_begin(self, logs: Any = None) -> None:
         model = self.model
         # First: it refuses what can't be trained.
         layers = self.pass_type().layers_of(model)
+        batch_norm.refuse_other_names(model, self.data, "data")
         # What an earlier fit() has left; the model may have got other weights since.
         self._held = None
         self._failed()
@@ -337,7 +337,7 @@ class SWACallback(ByEpochs):
             self._put(model, self._finished)
         elif layers and self.data is not None:
             self._say(self._epochs - 1, "pass over `data`, to recalibrate batch norm")
-            self.update_batch_norm(model, self.data, self.batch_size or 32, verbose=0)
+            batch_norm.recalibrate_with(self.pass_type(), model, self.data, self.batch_size or 32)
         self._held = None
         if layers and self._finished is None and self.data is None:
             warnings.warn(
