@@ -112,7 +112,7 @@ summary.kerasoptimizers.SlottedOptimizer <- function(object, ...) {
 #' @export
 summary.kerasoptimizers.SWACallback <- function(object, ...) {
   live(object, "callback")
-  summarize(object, c("start_epoch", "lr_schedule", "swa_lr", "swa_lr2", "swa_freq"),
+  summarize(object, c("start_epoch", "lr_schedule", "swa_lr", "swa_lr2", "swa_freq", "snapshot_epoch"),
             snapshots = object$snapshots, epochs = taken_epochs(object))
 }
 

@@ -29,7 +29,7 @@
 #'
 #' @section Batch normalization:
 #' The mean of batch-norm statistics fits no weights at all. Give `data`, the training inputs, and the statistics are
-#' recomputed as by [update_batch_norm()]. Without `data` a Python warning says that they are not. `greedy_soup()`
+#' recomputed as by [update_batch_norm()]. Without `data` a warning says that they are not. `greedy_soup()`
 #' recomputes them before it scores a mean.
 #'
 #' @section Files:

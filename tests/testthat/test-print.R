@@ -240,7 +240,7 @@ test_that("as.data.frame() of the summary of a callback or schedule has a column
   callback <- callback_swa(2, "cyclic", 0.1, 0.2, swa_freq = 3)
   row <- as.data.frame(summary(callback))
   expect_identical(row, data.frame(method = "SWACallback", start_epoch = 2L, lr_schedule = "cyclic", swa_lr = 0.1,
-                                   swa_lr2 = 0.2, swa_freq = 3L, snapshots = 0L))
+                                   swa_lr2 = 0.2, swa_freq = 3L, snapshot_epoch = "first", snapshots = 0L))
   row <- as.data.frame(learning_rate_schedule_swa(0.5, 0.25, 40))
   expect_identical(row[c("method", "swa_learning_rate", "anneal")],
                    data.frame(method = "SWALearningRate", swa_learning_rate = 0.25, anneal = "cosine"))

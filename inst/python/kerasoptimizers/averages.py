@@ -393,7 +393,8 @@ class Averages:
         if len(known) != len(variables):
             warnings.warn(
                 f"The averages of '{self._owner.name}' were not loaded: it has {len(variables)} variables, the "
-                f"file {len(known)}. Build the optimizer first, with shadow_copy(model), then load again.",
+                f"file {len(known)}. Create them first, with optimizer.shadow_copy(model) (in R "
+                "shadow_copy(model$optimizer, model)), then load again.",
                 KerasOptimizersWarning,
                 stacklevel=2,
             )

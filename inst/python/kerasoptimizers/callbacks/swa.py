@@ -82,6 +82,8 @@ class SWACallback(ByEpochs):
         n_tolerance: int >= 1, only for "auto": training stops after so many validations above the threshold.
         tolerance_ratio: float >= 0, only for "auto": the threshold is the mean loss of the `n_converge` validations
             times 1 + this.
+        snapshot_epoch: "first" or "last", after which of `swa_freq` epochs the weights enter the average: the first, as
+            in keras-swa, or the last, as in the paper, where the rate of a cycle is lowest.
 
     Attributes:
         swa_weights: list of arrays, float32 or wider, the average of the model's weights of
@@ -124,6 +126,7 @@ class SWACallback(ByEpochs):
         n_converge: int = 3,
         n_tolerance: int = 6,
         tolerance_ratio: float = 0.3,
+        snapshot_epoch: str = "first",
     ):
         super().__init__()
         # The valley of the validation loss, which says where averaging begins and ends.
@@ -132,7 +135,7 @@ class SWACallback(ByEpochs):
         self.start_epoch: Any = start_epoch
         if not automatic(start_epoch):
             self._valley, self.start_epoch = None, arguments.whole("start_epoch", start_epoch, 2, word="auto")
-        self._set_schedule(lr_schedule, swa_freq, swa_lr, swa_lr2)
+        self._set_schedule(lr_schedule, swa_freq, swa_lr, swa_lr2, snapshot_epoch)
         self.swa_freq = self.period
         if self._valley is not None and lr_schedule != "manual":
             arguments.refuse("lr_schedule", "'manual' where `start_epoch` is 'auto'", lr_schedule)
@@ -177,7 +180,7 @@ class SWACallback(ByEpochs):
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
         super().on_epoch_begin(epoch, logs)
-        if self._valley is None and epoch == self.start_epoch - 1:
+        if self._valley is None and epoch == self.first_epoch - 1:
             self._say(epoch, "averaging of weights starts")
         if not self.trains(epoch):
             self._end_valley()
@@ -211,12 +214,13 @@ class SWACallback(ByEpochs):
                 KerasOptimizersWarning,
                 stacklevel=2,
             )
+        self._say_rate()
         self._train_is_over()
 
     def _why(self):
         """Why there is no average."""
         if self._valley is None:
-            return f"training ended before epoch {self.start_epoch} did"
+            return f"training ended before epoch {self.first_epoch} did"
         if not self._valley.validations:
             return "`start_epoch` 'auto' needs the loss of validation data, and there was none"
         return f"the validation loss fell to the end (`n_converge` is {self.n_converge})"
@@ -225,7 +229,7 @@ class SWACallback(ByEpochs):
 
     @property
     def first_epoch(self) -> int:
-        return self.start_epoch if self._valley is None else 0
+        return super().first_epoch if self._valley is None else 0
 
     def _is_due(self, epoch):
         return self._valley is None and super()._is_due(epoch)
