@@ -189,9 +189,18 @@ swap_weights <- function(object) {
 #' An averaging optimizer creates its averages at the first update, as copies of the
 #' weights. `shadow_copy()` creates them now. `has_shadow_copy()` says whether they exist.
 #'
-#' You need `shadow_copy()` only for [optimizer_ema()] with `trainable_weights_only = FALSE`,
-#' which cannot see the non-trainable weights by itself. A second call changes
+#' You need `shadow_copy()` in two cases. [optimizer_ema()] with `trainable_weights_only = FALSE`
+#' cannot see the non-trainable weights by itself. And a model that you have built and compiled anew must have averages
+#' before `keras3::load_model_weights()` can load them from a file; otherwise it loads the weights only, and a
+#' warning says so. (`load_model()`, which makes the model itself, needs nothing.) A second call changes
 #' nothing: averages that exist stay as they are.
+#'
+#' # With keras3
+#' ```r
+#' model |> compile(optimizer = optimizer_swa("sgd"), loss = "mse")
+#' shadow_copy(model$optimizer, model)
+#' load_model_weights(model, "trained.weights.h5")
+#' ```
 #'
 #' @param optimizer One of this package's averaging optimizers.
 #' @param model A built Keras model (one whose input shape is known), or a list of its

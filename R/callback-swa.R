@@ -90,7 +90,7 @@
 #' @param batch_size Number of examples in a batch of `data`: a whole number, 1 or more.
 #'   `NULL`, the default, is 32. It only matters with `data`.
 #' @param verbose `0` (or `FALSE`) for silence, `1` (or `TRUE`) for messages.
-#' @param data Inputs to recalibrate batch norm with: an array, a list of arrays for several
+#' @param data Inputs to recalibrate batch norm with: an array, a list of arrays or a data frame for several
 #'   inputs, or a Python data set. [update_batch_norm()] describes them; generators and functions
 #'   are not allowed, because the data may be needed more than once. With `NULL`, the default, the last
 #'   epoch recalibrates.

@@ -72,6 +72,12 @@
 #' mistake. Mistakes that only show during training are errors of `fit()`. If Python, Keras or a version is
 #' missing, the error says where the package looked and which command helps.
 #'
+#' @section Warnings:
+#' Warnings of this package are R warnings of the class `kerasoptimizers_warning`, also where Python found the
+#' reason. A warning that comes up in the middle of `fit()`, or of another function that runs Python, is signalled when that
+#' function returns: R can't leave a function that Python is in. With `options(warn = 2)` the training is done
+#' then. Warnings of Keras and TensorFlow stay what they are, lines of text.
+#'
 #' @section Options:
 #' * `kerasoptimizers.keras`: `"keras3"` or `"keras"`, see above.
 #'

@@ -71,7 +71,7 @@
 #'   array.
 #' @param directory A folder: a string. Its subfolders and hidden files don't count.
 #' @param n How many checkpoints to average: a whole number, 1 or more. If there are fewer, all are averaged, with a
-#'   Python warning.
+#'   warning.
 #' @param metric `NULL`, the default, for the newest files. Or which are the best: the name of a
 #'   metric whose value is in the file names, or a function of a model that returns one number.
 #' @param pattern The `filepath` with which the files were written: a string. Only files that fit it count.
