@@ -261,7 +261,7 @@ data_or_null <- function(data, later = FALSE, call = rlang::caller_env()) {
   arrays <- Filter(is.numeric, if (is.list(data)) data else list(data))
   if (later && any(vapply(arrays, anyNA, NA))) {
     warning(warningCondition(
-      "`data` has missing values (NA or NaN): unless the model replaces them, batch norm can't be recalibrated with it.",
+      "`data` has missing values (NA or NaN): unless the model replaces them, batch norm can't be recalibrated.",
       class = "kerasoptimizers_warning", call = rlang::error_call(call)
     ))
   }

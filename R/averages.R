@@ -253,8 +253,8 @@ has_shadow_copy <- function(object) find_averaging_optimizer(object)$has_shadow_
 #'
 #' In most models that is `model$optimizer`. In mixed precision Keras wraps the optimizer in a
 #' `LossScaleOptimizer`, and this function looks inside. Use it to reach the settings and methods of the optimizer of
-#' such a model. ([assign_average_vars()], [swap_weights()], [shadow_copy()], [has_shadow_copy()], [print()][print.kerasoptimizers]
-#' and summary() look inside by themselves.)
+#' such a model. ([assign_average_vars()], [swap_weights()], [shadow_copy()], [has_shadow_copy()],
+#' [print()][print.kerasoptimizers] and summary() look inside by themselves.)
 #'
 #' @param object A Keras model compiled with one of this package's averaging optimizers,
 #'   or an optimizer: such an averaging optimizer, or a `LossScaleOptimizer` around one.

@@ -34,7 +34,8 @@
 #' @returns `model`, invisibly. It is changed in place.
 #' @section Errors:
 #' The function stops if an argument is not as described, if the model is not built, or if `x` is
-#' empty, has another shape than the inputs of the model, or has missing values that reach a batch-norm layer. After an error or an interrupt the statistics are as they were before.
+#' empty, has another shape than the inputs of the model, or has missing values that reach a batch-norm layer.
+#' After an error or an interrupt the statistics are as they were before.
 #' @references Izmailov et al. (2018), *Averaging Weights Leads to Wider Optima and
 #'   Better Generalization*, <https://arxiv.org/abs/1803.05407>, section 3.2.
 #' @family averages

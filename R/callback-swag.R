@@ -43,8 +43,8 @@
 #' @param swa_lr,swa_lr2 Learning rates, as in [callback_swa()].
 #' @param verbose `0` (or `FALSE`) for silence, `1` (or `TRUE`) for messages.
 #' @param backup_dir A folder for this training alone: a string. `NULL`, the default, saves nothing.
-#' @param snapshot_epoch After which of `freq` epochs a snapshot is taken: `"first"`, the default, or `"last"`, where the
-#'   rate of a cycle is lowest.
+#' @param snapshot_epoch After which of `freq` epochs a snapshot is taken: `"first"`, the default, or `"last"`,
+#'   where the rate of a cycle is lowest.
 #' @returns A Python callback for `fit()` of the R package keras3 or keras (see [kerasoptimizers-package] for
 #'   which). `$snapshots` is the number of snapshots; `$mean`, `$variance` and `$deviations` are lists with an array
 #'   for

@@ -74,8 +74,8 @@
 #'
 #' @section Warnings:
 #' Warnings of this package are R warnings of the class `kerasoptimizers_warning`, also where Python found the
-#' reason. A warning that comes up in the middle of `fit()`, or of another function that runs Python, is signalled when that
-#' function returns: R can't leave a function that Python is in. With `options(warn = 2)` the training is done
+#' reason. A warning that comes up in the middle of `fit()`, or of another function that runs Python, is signalled
+#' when that function returns: R can't leave a function that Python is in. With `options(warn = 2)` the training is done
 #' then. Warnings of Keras and TensorFlow stay what they are, lines of text.
 #'
 #' @section Options:

@@ -20,7 +20,8 @@
 #'   them (Multi-SWAG): the function draws from each; with several models there must be one for each of
 #'   them. `NULL` for a deep ensemble: each model predicts once, with the weights that it has.
 #' @param x Inputs: an array whose first dimension counts the examples, a data frame (of numbers, or for several inputs
-#'   with a column for each), a list of arrays for several inputs, or a Python data set that gives the same examples in the same order each time.
+#'   with a column for each), a list of arrays for several inputs, or a Python data set that gives
+#'   the same examples in the same order each time.
 #' @param samples Number of draws from each posterior: a whole number, 1 or more.
 #' @param scale What multiplies the covariance of the draws: a number, 0 or more. `0.5`, the default, is that of the
 #'   paper; `1` suits `rank = 0`; `0` gives the mean of the snapshots, which is SWA's average.

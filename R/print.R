@@ -167,8 +167,8 @@ summary.kerasoptimizers.SWALearningRate <- function(object, ...) {
 #' @export
 summary.kerasoptimizers.GaussianNLL <- function(object, ...) summarize(live(object, "loss"), "min_variance")
 
-# Under mixed precision Keras puts a LossScaleOptimizer around an optimizer. These are its classes with Keras 3, and with
-# Keras 2 without and with the R package keras.
+# Under mixed precision Keras puts a LossScaleOptimizer around an optimizer. These are its classes with Keras 3,
+# and with Keras 2 without and with the R package keras.
 loss_scale_classes <- c(
   "keras.src.optimizers.loss_scale_optimizer.LossScaleOptimizer",
   "tf_keras.src.mixed_precision.loss_scale_optimizer.BaseLossScaleOptimizer",

@@ -79,7 +79,8 @@ for (module in c("keras", "tf_keras")) {
     for (call in expression(
       update_batch_norm(model, iris[1:4], verbose = 0), average_models(list(model, model), data = iris[1:4])
     )) {
-      expect_error(eval(call), "as '.*' has one input, not 4 named ones .*as\\.matrix\\(\\)", class = "kerasoptimizers_error")
+      expect_error(eval(call), "as '.*' has one input, not 4 named ones .*as\\.matrix\\(\\)",
+                   class = "kerasoptimizers_error")
     }
     before <- weights_of(model)
     for (callback in list(callback_swa(2, data = iris[1:4]), callback_lawa(data = iris[1:4]))) {
@@ -96,7 +97,8 @@ for (module in c("keras", "tf_keras")) {
 
 test_that("missing values in data that is needed later are a warning at once", {
   python_keras()
-  for (data in list(rbind(iris_x, NA), rbind(1:4, NA), list(iris_x, rbind(iris_x[-1, ], NaN)), data.frame(a = NA_real_))) {
+  two <- list(iris_x, rbind(iris_x[-1, ], NaN))
+  for (data in list(rbind(iris_x, NA), rbind(1:4, NA), two, data.frame(a = NA_real_))) {
     expect_warning(callback_swa(2, data = data), "`data` has missing values", class = "kerasoptimizers_warning")
     expect_warning(callback_lawa(data = data), "`data` has missing values", class = "kerasoptimizers_warning")
   }

@@ -218,9 +218,11 @@ test_that("as.data.frame() of the summary of an optimizer is a row, alike for al
 test_that("what is printed, summarized or made a row of is never a Python address or an error of R's", {
   keras <- python_keras()
   objects <- list(
-    optimizer_lars(1), optimizer_swa("sgd"), callback_swa(3), callback_swag(3), callback_lawa(3), callback_swap_averages(),
+    optimizer_lars(1), optimizer_swa("sgd"), callback_swa(3), callback_swag(3), callback_lawa(3),
+    callback_swap_averages(),
     callback_average_model_checkpoint(FALSE, "best.keras"), callback_average_early_stopping(),
-    callback_average_snapshots("folder"), learning_rate_schedule_swa(keras$optimizers$schedules$CosineDecay(1, 9L), 0.1, 40),
+    callback_average_snapshots("folder"),
+    learning_rate_schedule_swa(keras$optimizers$schedules$CosineDecay(1, 9L), 0.1, 40),
     loss_gaussian_nll()
   )
   for (x in objects) {

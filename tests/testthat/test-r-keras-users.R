@@ -49,7 +49,8 @@ script <- '
     first |> fit(x, y, epochs = 1, verbose = 0)
     second <- new_model(optimizer)
     text <- error(second |> fit(x, y, epochs = 1, verbose = 0))
-    cat("reused:", grepl("^ValueError: `optimizer` was built for other variables", text), grepl("tidymodels", text), "\\n")
+    cat("reused:", grepl("^ValueError: `optimizer` was built for other variables", text),
+        grepl("tidymodels", text), "\\n")
   }
 
   # The learning rate afterwards.
