@@ -210,17 +210,18 @@ whole_names <- function(known_as = list(), call = rlang::caller_env()) {
 # data -------------------------------------------------------------------------
 
 # Data for one pass, or with `again` for several. A function becomes a generator later (see
-# call_ours()).
-examples <- function(x, again = FALSE, name = rlang::caller_arg(x),
+# call_ours()). With `frames` a data frame is its columns as named inputs, as for keras3's fit().
+examples <- function(x, again = FALSE, frames = FALSE, name = rlang::caller_arg(x),
                      call = rlang::caller_env()) {
   if (!missing(x)) {
+    if (frames && is.data.frame(x)) return(frame_columns(x, name, call))
     if (is_live_python(x) || (is.function(x) && !is_python(x) && !again)) return(x)
     if (is_array(x)) return(as_array(x))
     if (is_plain_list(x) && length(x) > 0 && all(vapply(x, is_input, NA))) {
       return(lapply(x, as_array))
     }
   }
-  allowed <- "an array, a list of arrays%s a data set%s"
+  allowed <- paste0("an array, ", if (frames) "a data frame, ", "a list of arrays%s a data set%s")
   allowed <- if (again) sprintf(allowed, " or", "") else
     sprintf(allowed, ",", ", a generator or a function")
   refuse(name, allowed, x, call, is_input)
@@ -230,8 +231,42 @@ is_array <- function(x) (is.numeric(x) || is.logical(x)) && !is.object(x)
 
 is_input <- function(x) is_array(x) || is_live_python(x)
 
-# In Python a vector without dimensions would become a list or a number.
-as_array <- function(x) if (is_array(x) && is.null(dim(x))) array(x) else x
+# In Python a vector without dimensions would become a list or a number. NA becomes NaN: NumPy would take an NA of
+# integers for a number, and warn of one of doubles.
+as_array <- function(x) {
+  if (!is_array(x)) return(x)
+  if (anyNA(x)) x[is.na(x)] <- NaN
+  if (is.null(dim(x))) array(x) else x
+}
+
+# The columns of a data frame as arrays. Factors are their codes, counted from 0, as for keras3's fit().
+frame_columns <- function(x, name, call) {
+  sapply(names(x), function(label) {
+    column <- x[[label]]
+    if (is.factor(column)) column <- as.integer(column) - 1L
+    if (is.character(column) && !is.object(column)) return(array(column))
+    if (!is_array(column)) {
+      abort_argument(sprintf("`%s` must hold numbers, factors and strings, and its column `%s` is %s.", name, label,
+                             describe(column)), call)
+    }
+    as_array(column)
+  }, simplify = FALSE)
+}
+
+# An argument `data`, with which batch norm is recalibrated. If it is needed `later` only, after training, what would
+# go wrong then is said now.
+data_or_null <- function(data, later = FALSE, call = rlang::caller_env()) {
+  if (is.null(data)) return(NULL)
+  data <- examples(data, again = TRUE, frames = TRUE, name = "data", call = call)
+  arrays <- Filter(is.numeric, if (is.list(data)) data else list(data))
+  if (later && any(vapply(arrays, anyNA, NA))) {
+    warning(warningCondition(
+      "`data` has missing values (NA or NaN): unless the model replaces them, batch norm can't be recalibrated.",
+      class = "kerasoptimizers_warning", call = rlang::error_call(call)
+    ))
+  }
+  data
+}
 
 # Keras objects ----------------------------------------------------------------
 

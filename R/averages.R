@@ -89,7 +89,7 @@ say_old_settings <- function(lr, decay, instead_of_lr) {
 assign_average_vars <- function(object, variables = NULL, data = NULL, batch_size = 32) {
   call <- rlang::current_env()
   optimizer <- find_averaging_optimizer(object)
-  data <- optional(examples, data, again = TRUE)
+  data <- data_or_null(data)
   batch_size <- whole(batch_size, 1)
   if (!is.null(data)) {
     if (!is_model(object)) refuse("object", "a model if `data` is given", object, call)
@@ -144,7 +144,7 @@ assign_average_vars <- function(object, variables = NULL, data = NULL, batch_siz
 with_averages <- function(object, expr, data = NULL, batch_size = 32) {
   call <- rlang::current_env()
   if (missing(object) || !is_model(object)) refuse("object", "a compiled Keras model", object, call)
-  data <- optional(examples, data, again = TRUE)
+  data <- data_or_null(data)
   batch_size <- whole(batch_size, 1)
   make_known()
   show <- import_ours("kerasoptimizers")$averages
@@ -197,9 +197,18 @@ swap_weights <- function(object) {
 #' An averaging optimizer creates its averages at the first update, as copies of the
 #' weights. `shadow_copy()` creates them now. `has_shadow_copy()` says whether they exist.
 #'
-#' You need `shadow_copy()` only for [optimizer_ema()] with `trainable_weights_only = FALSE`,
-#' which cannot see the non-trainable weights by itself. A second call changes
+#' You need `shadow_copy()` in two cases. [optimizer_ema()] with `trainable_weights_only = FALSE`
+#' cannot see the non-trainable weights by itself. And a model that you have built and compiled anew must have averages
+#' before `keras3::load_model_weights()` can load them from a file; otherwise it loads the weights only, and a
+#' warning says so. (`load_model()`, which makes the model itself, needs nothing.) A second call changes
 #' nothing: averages that exist stay as they are.
+#'
+#' # With keras3
+#' ```r
+#' model |> compile(optimizer = optimizer_swa("sgd"), loss = "mse")
+#' shadow_copy(model$optimizer, model)
+#' load_model_weights(model, "trained.weights.h5")
+#' ```
 #'
 #' @param optimizer One of this package's averaging optimizers.
 #' @param model A built Keras model (one whose input shape is known), or a list of its
@@ -254,9 +263,9 @@ has_shadow_copy <- function(object) find_averaging_optimizer(object)$has_shadow_
 #' averaging optimizers.
 #'
 #' In most models that is `model$optimizer`. In mixed precision Keras wraps the optimizer in a
-#' `LossScaleOptimizer`, and this function looks inside. Use it to print, summarize or plot the
-#' optimizer of such a model. ([assign_average_vars()], [swap_weights()],
-#' [shadow_copy()] and [has_shadow_copy()] look inside by themselves.)
+#' `LossScaleOptimizer`, and this function looks inside. Use it to reach the settings and methods of the optimizer of
+#' such a model. ([assign_average_vars()], [swap_weights()], [shadow_copy()], [has_shadow_copy()],
+#' [print()][print.kerasoptimizers] and summary() look inside by themselves.)
 #'
 #' @param object A Keras model compiled with one of this package's averaging optimizers,
 #'   or an optimizer: such an averaging optimizer, or a `LossScaleOptimizer` around one.

@@ -20,7 +20,8 @@
 #'
 #' @param model A built Keras model, compiled or not.
 #' @param x Inputs: an array whose first dimension counts the examples, a list of arrays for
-#'   several inputs (with names if the inputs have names), or batches. Batches come from a Python
+#'   several inputs (with names if the inputs have names), a data frame whose columns are the named inputs (for a
+#'   model with one input use `as.matrix()`), or batches. Batches come from a Python
 #'   data set or generator, or from a function without arguments that returns the next batch, and
 #'   `NULL` at the end. As in `fit()`, a batch may be `list(inputs, targets)` or
 #'   `list(inputs, targets, sample_weights)`; only the inputs are used.
@@ -35,8 +36,9 @@
 #' Evaluate and save the model. `vignette("batch-norm", package = "kerasoptimizers")` measures what
 #' wrong statistics cost, and how many examples are enough.
 #' @section Errors:
-#' The function stops if an argument is not as described, if the model is not built or if `x` is
-#' empty. After an error or an interrupt the statistics are as they were before.
+#' The function stops if an argument is not as described, if the model is not built, or if `x` is
+#' empty, has another shape than the inputs of the model, or has missing values that reach a batch-norm layer.
+#' After an error or an interrupt the statistics are as they were before.
 #' @references Izmailov et al. (2018), *Averaging Weights Leads to Wider Optima and
 #'   Better Generalization*, <https://arxiv.org/abs/1803.05407>, section 3.2.
 #' @family averages
@@ -54,7 +56,7 @@ update_batch_norm <- function(model, x, batch_size = 32, steps = NULL, verbose =
     refuse("model", "a Keras model", model, rlang::current_env())
   }
   call_ours("update_batch_norm", model_generation(model), list(
-    model, examples(x),
+    model, examples(x, frames = TRUE),
     batch_size = whole(batch_size, 1),
     steps = optional(whole, steps, 1),
     verbose = choice(verbose, list("auto", 0, 1, 2))

@@ -70,7 +70,7 @@ callback_lawa <- function(k = 10, every = "epoch", start_epoch = 1, verbose = 0,
     verbose = choice(verbose, c(0, 1)),
     assign = flag(assign),
     weights_too = flag(weights_too),
-    data = optional(examples, data, again = TRUE),
+    data = data_or_null(data, later = TRUE),
     batch_size = whole(batch_size, 1),
     backup_dir = if (!is.null(backup_dir)) path.expand(string(backup_dir))
   ))

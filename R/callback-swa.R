@@ -4,14 +4,20 @@
 #' weight, and puts the average into the model when training is done. It works with any optimizer,
 #' can set learning rates that suit averaging, and recalibrates batch norm.
 #'
-#' The weights enter the average at the end of epoch `start_epoch`, and then every `swa_freq` epochs.
+#' The weights enter the average at the end of epoch `start_epoch`, and then every `swa_freq` epochs (see
+#' `snapshot_epoch` for another moment).
 #' The learning rate follows `lr_schedule`:
 #'
 #' * `"manual"`: the callback leaves it alone.
 #' * `"constant"`: the optimizer's rate for the first half of the epochs before
 #'   `start_epoch`, then a straight line down to `swa_lr`, which is reached after nine tenths of them.
 #' * `"cyclic"`: the same before `start_epoch`. From then on the rate falls batch by batch, in a straight
-#'   line from `swa_lr2` to `swa_lr` over `swa_freq` epochs, again and again.
+#'   line from `swa_lr2` to `swa_lr` over `swa_freq` epochs, again and again. In keras-swa, and here, a
+#'   snapshot is taken after the first epoch of a cycle. The paper takes it where the rate is lowest, at the end of
+#'   the cycle: give `snapshot_epoch = "last"` for that.
+#'
+#' Afterwards the optimizer keeps the last rate, `swa_lr` with `"constant"`. To train on with another one, set
+#' `model$optimizer$learning_rate`.
 #'
 #' Use it if you think in epochs, or want to keep your optimizer as it is. If you want to
 #' average more than once per epoch, or to keep the last weights beside the average,
@@ -30,7 +36,7 @@
 #' `n_converge` validations, times `1 + tolerance_ratio`. The average is that of the weights at the end of the epochs in
 #' between. This is the rule of SWAD, and it gives the numbers of its authors' code, which also averages within epochs.
 #' Give `fit()` `validation_data` or `validation_split`. Without it, or if the loss falls to the end, there is no
-#' average: the model keeps its weights, and a Python warning says so. The callback holds up to
+#' average: the model keeps its weights, and a warning says so. The callback holds up to
 #' `n_tolerance` copies of the weights in memory (and in `backup_dir`).
 #' ```r
 #' model |> fit(x, y, epochs = 100, validation_split = 0.1, callbacks = callback_swa("auto"))
@@ -47,7 +53,7 @@
 #' Put callbacks that look at the model at the end of an epoch, such as `callback_model_checkpoint()`,
 #' after `callback_swa()` in the list, so that they see the average in the last epoch. Put
 #' `callback_early_stopping(restore_best_weights = TRUE)` before it: at the end of training it overwrites
-#' the weights, and a Python warning says so if that was the average.
+#' the weights, and a warning says so if that was the average.
 #' After an error or an interrupt, in training or validation, the model
 #' has its own weights and batch-norm statistics, even in the last epoch.
 #'
@@ -84,7 +90,7 @@
 #' @param batch_size Number of examples in a batch of `data`: a whole number, 1 or more.
 #'   `NULL`, the default, is 32. It only matters with `data`.
 #' @param verbose `0` (or `FALSE`) for silence, `1` (or `TRUE`) for messages.
-#' @param data Inputs to recalibrate batch norm with: an array, a list of arrays for several
+#' @param data Inputs to recalibrate batch norm with: an array, a list of arrays or a data frame for several
 #'   inputs, or a Python data set. [update_batch_norm()] describes them; generators and functions
 #'   are not allowed, because the data may be needed more than once. With `NULL`, the default, the last
 #'   epoch recalibrates.
@@ -98,6 +104,8 @@
 #'   A whole number, 1 or more.
 #' @param tolerance_ratio Only for `start_epoch = "auto"`: how far the threshold is above the loss at the start, as a
 #'   part of that loss: a number, 0 or more.
+#' @param snapshot_epoch After which of the `swa_freq` epochs the weights enter the average: `"first"`, the
+#'   default, as in keras-swa, or `"last"`, as in the paper. Then the first snapshot comes after epoch `start_epoch + swa_freq - 1`.
 #' @returns A Python callback for `fit()` of the R package keras3 or keras (see
 #'   [kerasoptimizers-package] for which).
 #' @section Next step:
@@ -126,7 +134,7 @@
 callback_swa <- function(start_epoch, lr_schedule = "manual", swa_lr = "auto",
                          swa_lr2 = "auto", swa_freq = 1, batch_size = NULL, verbose = 0,
                          data = NULL, backup_dir = NULL, n_converge = 3, n_tolerance = 6,
-                         tolerance_ratio = 0.3) {
+                         tolerance_ratio = 0.3, snapshot_epoch = "first") {
   generation <- default_generation(rlang::current_env())
   callback <- call_ours("SWACallback", generation, list(
     start_epoch = whole(start_epoch, 2, word = "auto"),
@@ -136,11 +144,12 @@ callback_swa <- function(start_epoch, lr_schedule = "manual", swa_lr = "auto",
     swa_freq = whole(swa_freq, 1),
     batch_size = optional(whole, batch_size, 1),
     verbose = choice(verbose, c(0, 1)),
-    data = optional(examples, data, again = TRUE),
+    data = data_or_null(data, later = TRUE),
     backup_dir = if (!is.null(backup_dir)) path.expand(string(backup_dir)),
     n_converge = whole(n_converge, 1),
     n_tolerance = whole(n_tolerance, 1),
-    tolerance_ratio = not_negative(tolerance_ratio)
+    tolerance_ratio = not_negative(tolerance_ratio),
+    snapshot_epoch = choice(snapshot_epoch, c("first", "last"))
   ))
   # R's plot() and as.data.frame() of a history need one value for each epoch.
   callback$history_by_epoch <- TRUE

@@ -43,6 +43,8 @@
 #' @param swa_lr,swa_lr2 Learning rates, as in [callback_swa()].
 #' @param verbose `0` (or `FALSE`) for silence, `1` (or `TRUE`) for messages.
 #' @param backup_dir A folder for this training alone: a string. `NULL`, the default, saves nothing.
+#' @param snapshot_epoch After which of `freq` epochs a snapshot is taken: `"first"`, the default, or `"last"`,
+#'   where the rate of a cycle is lowest.
 #' @returns A Python callback for `fit()` of the R package keras3 or keras (see [kerasoptimizers-package] for
 #'   which). `$snapshots` is the number of snapshots; `$mean`, `$variance` and `$deviations` are lists with an array
 #'   for each trainable weight. [print()][print.posterior], summary() and plot() say more.
@@ -69,7 +71,7 @@
 #' swag
 #' head(predict_interval(model, swag, x, verbose = 0))
 callback_swag <- function(start_epoch, rank = 20, freq = 1, lr_schedule = "manual", swa_lr = "auto",
-                          swa_lr2 = "auto", verbose = 0, backup_dir = NULL) {
+                          swa_lr2 = "auto", verbose = 0, backup_dir = NULL, snapshot_epoch = "first") {
   generation <- default_generation(rlang::current_env())
   if (missing(start_epoch)) {
     refuse("start_epoch", "a whole number >= 2", start_epoch, rlang::current_env())
@@ -82,7 +84,8 @@ callback_swag <- function(start_epoch, rank = 20, freq = 1, lr_schedule = "manua
     swa_lr = not_negative(swa_lr, word = "auto"),
     swa_lr2 = optional(not_negative, swa_lr2, word = "auto"),
     verbose = choice(verbose, c(0, 1)),
-    backup_dir = if (!is.null(backup_dir)) path.expand(string(backup_dir))
+    backup_dir = if (!is.null(backup_dir)) path.expand(string(backup_dir)),
+    snapshot_epoch = choice(snapshot_epoch, c("first", "last"))
   ))
   # R's plot() and as.data.frame() of a history need one value for each epoch.
   callback$history_by_epoch <- TRUE
@@ -278,7 +281,7 @@ summary.kerasoptimizers.SWAG <- function(object, scale = 0.5, ...) {
     deviation = quantiles[, 3], q05 = quantiles[, 1], q25 = quantiles[, 2], q75 = quantiles[, 4],
     q95 = quantiles[, 5], low_rank = share
   )
-  settings <- c("start_epoch", "rank", "freq", "lr_schedule", "swa_lr", "swa_lr2")
+  settings <- c("start_epoch", "rank", "freq", "lr_schedule", "swa_lr", "swa_lr2", "snapshot_epoch")
   settings <- sapply(settings, function(name) object[[name]], simplify = FALSE)
   structure(list(
     method = "SWAG", settings = Filter(Negate(is.null), settings), snapshots = facts$snapshots,
@@ -345,7 +348,5 @@ plot.kerasoptimizers.SWAG <- function(x, scale = 0.5, ...) {
     settings
 }
 
-#' @rdname print.posterior
-#' @method autoplot kerasoptimizers.SWAG
 #' @exportS3Method ggplot2::autoplot
 autoplot.kerasoptimizers.SWAG <- function(object, ...) plot(object, ...) # nolint: object_name_linter.

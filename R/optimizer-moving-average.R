@@ -4,7 +4,9 @@
 #'
 #' The exponential moving average of the R package tfaddons, with the same arguments. In
 #' new scripts use [optimizer_ema()], which also explains the method; a message says this once
-#' per session. The two differ in this: here the decay is constant unless
+#' per session. For the optimizers of tfaddons that are not here, such as `optimizer_decay_sgdw()`,
+#' `vignette("coming-from", package = "kerasoptimizers")` says what Keras has. The two averages
+#' differ in this: here the decay is constant unless
 #' `dynamic_decay` is `TRUE`, and a growing decay is one update behind.
 #'
 #' @inheritParams optimizer_ema

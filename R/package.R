@@ -72,6 +72,12 @@
 #' mistake. Mistakes that only show during training are errors of `fit()`. If Python, Keras or a version is
 #' missing, the error says where the package looked and which command helps.
 #'
+#' @section Warnings:
+#' Warnings of this package are R warnings of the class `kerasoptimizers_warning`, also where Python found the
+#' reason. A warning that comes up in the middle of `fit()`, or of another function that runs Python, is signalled
+#' when that function returns: R can't leave a function that Python is in. With `options(warn = 2)` the training is done
+#' then. Warnings of Keras and TensorFlow stay what they are, lines of text.
+#'
 #' @section Options:
 #' * `kerasoptimizers.keras`: `"keras3"` or `"keras"`, see above.
 #'
@@ -91,6 +97,7 @@
 "_PACKAGE"
 
 .onLoad <- function(libname, pkgname) {
+  register_loss_scale_methods()
   # Loading reticulate takes most of a second, so it is loaded only when it is needed.
   if (isNamespaceLoaded("reticulate")) {
     prepare_reticulate()
@@ -136,6 +143,7 @@ import_ours <- function(module) {
   imported <- reticulate::import_from_path(
     module, path = system.file("python", package = "kerasoptimizers")
   )
+  hear_python()
   make_known()
   imported
 }
@@ -166,17 +174,21 @@ as_generator <- function(next_batch) {
   as_tuple <- function() {
     batch <- next_batch()
     if (is.null(batch) || is_python(batch)) return(batch)
-    parts <- if (is.list(batch)) batch else list(batch)
-    reticulate::tuple(lapply(unname(parts), as_array))
+    parts <- if (is_plain_list(batch)) batch else list(batch)
+    reticulate::tuple(lapply(unname(parts), as_part))
+  }
+  as_part <- function(part) {
+    if (is.data.frame(part)) frame_columns(part, "x", NULL) else
+      if (is_plain_list(part)) lapply(part, as_array) else as_array(part)
   }
   # Not py_iterator(), in which a function that fails only ends the data.
   reticulate::import_builtins(convert = FALSE)$iter(as_tuple, NULL)
 }
 
 # Runs a Python call. Python's error about an argument becomes one line, with the argument's name in
-# R in place of its name in Python.
+# R in place of its name in Python; its warnings become R warnings.
 call_python <- function(expr, call = rlang::caller_env(), rename = NULL) {
-  tryCatch(expr, error = function(e) python_error(e, call, rename))
+  with_warnings(tryCatch(expr, error = function(e) python_error(e, call, rename)), call)
 }
 
 input_errors <- c("ValueError", "TypeError", "ImportError", "ModuleNotFoundError")

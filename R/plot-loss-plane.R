@@ -179,8 +179,6 @@ plot.kerasoptimizers_loss_plane <- function(x, metric = "loss", ...) {
     settings
 }
 
-#' @rdname plot_loss_plane
-#' @method autoplot kerasoptimizers_loss_plane
 #' @exportS3Method ggplot2::autoplot
 autoplot.kerasoptimizers_loss_plane <- function(object, ...) plot(object, ...) # nolint: object_name_linter.
 

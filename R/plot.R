@@ -154,18 +154,12 @@ plot.kerasoptimizers.SWACallback <- function(x, ...) {
 
 # lintr takes these for ordinary functions, because ggplot2 is only suggested.
 
-#' @rdname plot.kerasoptimizers
-#' @method autoplot kerasoptimizers.SlottedOptimizer
 #' @exportS3Method ggplot2::autoplot
 autoplot.kerasoptimizers.SlottedOptimizer <- function(object, ...) plot(object, ...) # nolint: object_name_linter.
 
-#' @rdname plot.kerasoptimizers
-#' @method autoplot kerasoptimizers.SWALearningRate
 #' @exportS3Method ggplot2::autoplot
 autoplot.kerasoptimizers.SWALearningRate <- function(object, ...) plot(object, ...) # nolint: object_name_linter.
 
-#' @rdname plot.kerasoptimizers
-#' @method autoplot kerasoptimizers.SWACallback
 #' @exportS3Method ggplot2::autoplot
 autoplot.kerasoptimizers.SWACallback <- function(object, ...) plot(object, ...) # nolint: object_name_linter.
 

@@ -108,7 +108,7 @@ posthoc_average <- function(model, directory, sigma_rel, at = NULL, data = NULL,
   if (missing(model) || !is_model(model)) refuse("model", "a Keras model", model, call)
   arguments <- list(
     model, path.expand(string(directory)), width(sigma_rel),
-    at = optional(whole, at, 1), data = optional(examples, data, again = TRUE),
+    at = optional(whole, at, 1), data = data_or_null(data),
     batch_size = whole(batch_size, 1)
   )
   call_python(do.call(import_ours("kerasoptimizers")$posthoc_average, arguments), call)
@@ -173,7 +173,7 @@ plot_posthoc <- function(model, directory, x, y = NULL,
   sigma_rel <- sort(widths(sigma_rel))
   metric <- string(metric)
   at <- if (!is.null(at)) sort(numbers(at, function(x, ...) as.double(whole(x, 1, ...)), "at", call))
-  data <- optional(examples, data, again = TRUE)
+  data <- data_or_null(data)
   batch_size <- whole(batch_size, 1)
   verbose <- flag(verbose)
   new_rebuilding <- import_ours("kerasoptimizers.posthoc")$Rebuilding

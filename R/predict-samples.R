@@ -19,8 +19,9 @@
 #' @param posterior A callback of [callback_swag()] that holds snapshots of the model. A list of
 #'   them (Multi-SWAG): the function draws from each; with several models there must be one for each of
 #'   them. `NULL` for a deep ensemble: each model predicts once, with the weights that it has.
-#' @param x Inputs: an array whose first dimension counts the examples, a data frame of numbers, a list of arrays
-#'   for several inputs, or a Python data set that gives the same examples in the same order each time.
+#' @param x Inputs: an array whose first dimension counts the examples, a data frame (of numbers, or for several inputs
+#'   with a column for each), a list of arrays for several inputs, or a Python data set that gives
+#'   the same examples in the same order each time.
 #' @param samples Number of draws from each posterior: a whole number, 1 or more.
 #' @param scale What multiplies the covariance of the draws: a number, 0 or more. `0.5`, the default, is that of the
 #'   paper; `1` suits `rank = 0`; `0` gives the mean of the snapshots, which is SWA's average.
@@ -67,10 +68,10 @@ predict_samples <- function(model, posterior, x, samples = 30, scale = 0.5, data
   call_ours("predict_samples", model_generation(models[[1]]), list(
     if (is_plain_list(model)) unname(model) else model,
     if (is_plain_list(posterior)) unname(posterior) else posterior,
-    examples(without_frame(x, "x", call), again = TRUE, name = "x"),
+    examples(as_inputs(x, models, "x", call), again = TRUE, frames = TRUE, name = "x"),
     samples = whole(samples, 1),
     scale = not_negative(scale),
-    data = if (!is.null(data)) examples(without_frame(data, "data", call), again = TRUE, name = "data"),
+    data = data_or_null(as_inputs(data, models, "data", call)),
     batch_size = whole(batch_size, 1),
     seed = drawn_seed(seed),
     verbose = choice(verbose, list("auto", 0, 1, 2))
@@ -79,9 +80,9 @@ predict_samples <- function(model, posterior, x, samples = 30, scale = 0.5, data
 
 is_posterior_list <- function(x) is_plain_list(x) && length(x) > 0 && all(vapply(x, is_posterior, NA))
 
-# A data frame as a matrix of its numbers.
-without_frame <- function(x, name, call) {
-  if (missing(x) || !is.data.frame(x)) return(x)
+# For models with one input, a data frame as a matrix of its numbers.
+as_inputs <- function(x, models, name, call) {
+  if (missing(x) || !is.data.frame(x) || length(models[[1]]$inputs) > 1) return(x)
   wrong <- names(x)[!vapply(x, function(column) is.numeric(column) || is.logical(column), NA)]
   if (length(wrong) > 0) {
     abort_argument(sprintf("`%s` must hold numbers only, and column `%s` does not.", name, wrong[[1]]), call)
@@ -175,6 +176,7 @@ predict_interval <- function(model, posterior, x, level = 0.9,
     samples <- predict_samples(model, posterior, x, ...)
     if (is.null(noise)) noise <- noise_of_model(model)
   }
+  finite_samples(samples, call)
   if (!is.array(samples)) {
     abort_argument("`model` must have one output: use `predict_samples()` for several.", call)
   }
@@ -198,6 +200,16 @@ predict_interval <- function(model, posterior, x, level = 0.9,
   variance <- colMeans(sweep(parts$mean, 2, center)^2)
   if (!is.null(parts$sd)) variance <- variance + colMeans(parts$sd^2)
   data.frame(.pred = center, .pred_lower = tails[[1]], .pred_upper = tails[[2]], .pred_variance = variance)
+}
+
+# Of what isn't finite there are no quantiles.
+finite_samples <- function(samples, call) {
+  if (!is.array(samples) || all(is.finite(samples))) return(invisible())
+  wrong <- which(apply(!is.finite(samples), 2, any))
+  abort_argument(sprintf(paste(
+    "The predictions must be finite, and those of %d example%s are not (the first is number %d): look for missing",
+    "values in `x`, or predict for the others only."
+  ), length(wrong), if (length(wrong) > 1) "s" else "", wrong[[1]]), call)
 }
 
 levels_between <- function(x, call) {

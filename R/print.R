@@ -7,14 +7,14 @@
 #' `summary()` adds how much memory it takes, and returns all of it as a list for programs.
 #'
 #' Use them to see whether averaging has begun, and when the next snapshot is due. You can call them at
-#' any time, before, during and after training; they change nothing. Give them the optimizer itself:
-#' `model$optimizer` of a compiled model. In mixed precision that is a `LossScaleOptimizer` of Keras;
-#' [averaging_optimizer()] finds the one inside.
+#' any time, before, during and after training; they change nothing. Give them `model$optimizer` of a compiled
+#' model, also in mixed precision, where it is a `LossScaleOptimizer` of Keras around the optimizer. `print()` and
+#' `summary()` of the model itself are those of the R packages keras3 and keras, and show its layers.
 #'
-#' Callbacks and learning-rate schedules of this package have the same methods.
+#' Callbacks, learning-rate schedules and losses of this package have the same methods.
 #'
-#' @param x,object An optimizer of this package, such as [optimizer_swa()] returns, a callback or a
-#'   learning-rate schedule of this package. For `print()` and `as.data.frame()` also the result of
+#' @param x,object An optimizer of this package, such as [optimizer_swa()] returns, a callback, a
+#'   learning-rate schedule or a loss of this package. For `print()` and `as.data.frame()` also the result of
 #'   `summary()`.
 #' @param row.names,optional,... Not used.
 #' @returns `print()` returns `x`, invisibly. `summary()` returns a list of class
@@ -36,13 +36,16 @@
 #'   * `memory`: bytes of the `weights` that are averaged, of the `averages` and of the variables
 #'     of the `inner` optimizer.
 #'
-#'   For [optimizer_lars()], which averages nothing, everything about averages is `NULL`. For a callback or
-#'   a schedule the list has `method` and `settings`, and for [callback_swa()] also `snapshots` and
-#'   `epochs`: the epochs of the latest `fit()` whose weights are in the average.
+#'   For [optimizer_lars()], which averages nothing, everything about averages is `NULL`. For a callback,
+#'   a schedule or a loss the list has `method` and `settings`. For [callback_swa()] it also has `snapshots` and
+#'   `epochs`: the epochs of the latest `fit()` whose weights are in the average. For
+#'   [callback_average_early_stopping()] it has `best` and `best_epoch` (counted from 1).
 #'
-#'   `as.data.frame()` of the summary of an optimizer has one row, with `NA` for `NULL`, so that
+#'   `as.data.frame()` of an optimizer, or of its summary, has one row, with `NA` for `NULL`, so that
 #'   you can bind the rows of several optimizers. `inner` is the name of the inner optimizer's method there;
-#'   `memory` has a column for each part, and settings are left out.
+#'   `memory` has a column for each part, and settings are left out. For a callback, schedule or loss the row has
+#'   `method`, the settings, and what else the summary has. [callback_swa()] and [callback_swag()] themselves
+#'   give [their record][as.data.frame.callback_swa] instead.
 #' @section Errors:
 #' `summary()` of an object from an R session that has ended is an error; `print()` says so.
 #' @references Izmailov et al. (2018), *Averaging Weights Leads to Wider Optima and
@@ -93,6 +96,11 @@ print.kerasoptimizers.AverageSnapshots <- print.kerasoptimizers.SWACallback
 print.kerasoptimizers.SWALearningRate <- print.kerasoptimizers.SWACallback
 
 #' @rdname print.kerasoptimizers
+#' @method print kerasoptimizers.GaussianNLL
+#' @export
+print.kerasoptimizers.GaussianNLL <- print.kerasoptimizers.SWACallback
+
+#' @rdname print.kerasoptimizers
 #' @method summary kerasoptimizers.SlottedOptimizer
 #' @export
 summary.kerasoptimizers.SlottedOptimizer <- function(object, ...) {
@@ -104,7 +112,7 @@ summary.kerasoptimizers.SlottedOptimizer <- function(object, ...) {
 #' @export
 summary.kerasoptimizers.SWACallback <- function(object, ...) {
   live(object, "callback")
-  summarize(object, c("start_epoch", "lr_schedule", "swa_lr", "swa_lr2", "swa_freq"),
+  summarize(object, c("start_epoch", "lr_schedule", "swa_lr", "swa_lr2", "swa_freq", "snapshot_epoch"),
             snapshots = object$snapshots, epochs = taken_epochs(object))
 }
 
@@ -132,6 +140,15 @@ summary.kerasoptimizers.LatestAverage <- function(object, ...) {
 }
 
 #' @rdname print.kerasoptimizers
+#' @method summary kerasoptimizers.AverageEarlyStopping
+#' @export
+summary.kerasoptimizers.AverageEarlyStopping <- function(object, ...) {
+  settings <- setdiff(names(formals(callback_average_early_stopping)), "verbose")
+  best <- live(object, "callback")$best
+  summarize(object, settings, best = best, best_epoch = if (!is.null(best)) as.integer(object$best_epoch) + 1L)
+}
+
+#' @rdname print.kerasoptimizers
 #' @method summary kerasoptimizers.AverageSnapshots
 #' @export
 summary.kerasoptimizers.AverageSnapshots <- function(object, ...) {
@@ -145,7 +162,38 @@ summary.kerasoptimizers.SWALearningRate <- function(object, ...) {
   summarize(live(object, "schedule"), setdiff(names(formals(learning_rate_schedule_swa)), "name"))
 }
 
-# A callback or schedule, with those of its attributes that are not NULL.
+#' @rdname print.kerasoptimizers
+#' @method summary kerasoptimizers.GaussianNLL
+#' @export
+summary.kerasoptimizers.GaussianNLL <- function(object, ...) summarize(live(object, "loss"), "min_variance")
+
+# Under mixed precision Keras puts a LossScaleOptimizer around an optimizer. These are its classes with Keras 3,
+# and with Keras 2 without and with the R package keras.
+loss_scale_classes <- c(
+  "keras.src.optimizers.loss_scale_optimizer.LossScaleOptimizer",
+  "tf_keras.src.mixed_precision.loss_scale_optimizer.BaseLossScaleOptimizer",
+  "keras.src.mixed_precision.loss_scale_optimizer.BaseLossScaleOptimizer"
+)
+
+# Methods for them that show an optimizer of ours inside, and leave others to the next method.
+register_loss_scale_methods <- function() {
+  is_ours <- function(x) inherits(x, "kerasoptimizers.SlottedOptimizer")
+  inside <- function(x) if (is_live_python(x)) without_loss_scaling(x)
+  methods <- list(
+    print = function(x, ...) {
+      if (!is_ours(inside(x))) return(NextMethod())
+      print(inside(x))
+      invisible(x)
+    },
+    summary = function(object, ...) if (is_ours(inside(object))) summary(inside(object)) else NextMethod(),
+    as.data.frame = function(x, ...) if (is_ours(inside(x))) as.data.frame(inside(x)) else NextMethod()
+  )
+  for (class in loss_scale_classes) {
+    for (generic in names(methods)) registerS3method(generic, class, methods[[generic]], baseenv())
+  }
+}
+
+# A callback, schedule or loss, with those of its attributes that are not NULL.
 summarize <- function(x, settings, ...) {
   settings <- sapply(settings, function(name) x[[name]], simplify = FALSE)
   structure(list(method = class_name(class(x)[[1]]),
@@ -160,6 +208,7 @@ print.kerasoptimizers_summary <- function(x, ...) {
     print_title(x$method)
     print_line("Settings", format_settings(x$settings))
     if (!is.null(x$snapshots)) print_line("Snapshots", format_snapshots(x$snapshots, x$epochs))
+    if (!is.null(x$best)) print_line("Best", sprintf("%s, in epoch %d", format(x$best, digits = 6), x$best_epoch))
     return(invisible(x))
   }
   print_facts(x)
@@ -180,8 +229,9 @@ is_of_optimizer <- function(summary) !is.null(summary$keras)
 #' @export
 as.data.frame.kerasoptimizers_summary <- function(x, row.names = NULL, optional = FALSE, ...) {
   if (!is_of_optimizer(x)) {
-    abort_argument(sprintf("`x` must be the summary of an optimizer, not of %s.", x$method),
-                   rlang::current_env())
+    settings <- lapply(x$settings, function(value) if (is_single(value)) value else format_value(value))
+    others <- Filter(is_single, x[setdiff(names(x), c("method", "settings"))])
+    return(data.frame(c(list(method = x$method), settings, others)))
   }
   or_na <- function(value, missing) if (is.null(value)) missing else value
   memory <- or_na(x$memory, c(weights = NA_real_, averages = NA_real_, inner = NA_real_))
@@ -199,6 +249,40 @@ as.data.frame.kerasoptimizers_summary <- function(x, row.names = NULL, optional 
     memory_inner = memory[["inner"]]
   )
 }
+
+is_single <- function(x) is.atomic(x) && length(x) == 1
+
+#' @rdname print.kerasoptimizers
+#' @method as.data.frame kerasoptimizers.SlottedOptimizer
+#' @export
+as.data.frame.kerasoptimizers.SlottedOptimizer <- function(x, row.names = NULL, optional = FALSE, ...) {
+  as.data.frame(summary(live(x, "object")))
+}
+
+#' @rdname print.kerasoptimizers
+#' @method as.data.frame kerasoptimizers.SwapAverages
+#' @export
+as.data.frame.kerasoptimizers.SwapAverages <- as.data.frame.kerasoptimizers.SlottedOptimizer
+
+#' @rdname print.kerasoptimizers
+#' @method as.data.frame kerasoptimizers.AverageModelCheckpoint
+#' @export
+as.data.frame.kerasoptimizers.AverageModelCheckpoint <- as.data.frame.kerasoptimizers.SlottedOptimizer
+
+#' @rdname print.kerasoptimizers
+#' @method as.data.frame kerasoptimizers.AverageSnapshots
+#' @export
+as.data.frame.kerasoptimizers.AverageSnapshots <- as.data.frame.kerasoptimizers.SlottedOptimizer
+
+#' @rdname print.kerasoptimizers
+#' @method as.data.frame kerasoptimizers.SWALearningRate
+#' @export
+as.data.frame.kerasoptimizers.SWALearningRate <- as.data.frame.kerasoptimizers.SlottedOptimizer
+
+#' @rdname print.kerasoptimizers
+#' @method as.data.frame kerasoptimizers.GaussianNLL
+#' @export
+as.data.frame.kerasoptimizers.GaussianNLL <- as.data.frame.kerasoptimizers.SlottedOptimizer
 
 #' The record of callback_swa()
 #'

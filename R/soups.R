@@ -29,7 +29,7 @@
 #'
 #' @section Batch normalization:
 #' The mean of batch-norm statistics fits no weights at all. Give `data`, the training inputs, and the statistics are
-#' recomputed as by [update_batch_norm()]. Without `data` a Python warning says that they are not. `greedy_soup()`
+#' recomputed as by [update_batch_norm()]. Without `data` a warning says that they are not. `greedy_soup()`
 #' recomputes them before it scores a mean.
 #'
 #' @section Files:
@@ -71,7 +71,7 @@
 #'   array.
 #' @param directory A folder: a string. Its subfolders and hidden files don't count.
 #' @param n How many checkpoints to average: a whole number, 1 or more. If there are fewer, all are averaged, with a
-#'   Python warning.
+#'   warning.
 #' @param metric `NULL`, the default, for the newest files. Or which are the best: the name of a
 #'   metric whose value is in the file names, or a function of a model that returns one number.
 #' @param pattern The `filepath` with which the files were written: a string. Only files that fit it count.
@@ -164,7 +164,7 @@ call_soup <- function(name, models, arguments, into, data, batch_size, progress,
   if (!is.null(into) && !is_model(into)) refuse("into", "a built Keras model", into, call)
   common <- list(
     into = into,
-    data = optional(examples, data, again = TRUE, name = "data", call = call),
+    data = data_or_null(data, call = call),
     batch_size = whole(batch_size, 1, name = "batch_size", call = call),
     progress = if (flag(progress, "progress", call)) as_python_function(progress_bar(environment()))
   )

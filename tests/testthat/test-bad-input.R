@@ -120,20 +120,16 @@ rows(
 rows("`filepath` comes second", callback_average_model_checkpoint("model.keras", FALSE))
 rows("`weight_decay_rate`", optimizer_lars(1, weight_decay = 0.1))
 rows(
-  "must be the summary of an optimizer",
-  as.data.frame(summary(callback_swap_averages())), as.data.frame(summary(callback_swa(2)))
-)
-rows(
   "must be something that plot() can show",
   plot(lars$optimizer), plot(callback_swap_averages())
 )
 rows("There is no argument `main`", plot(optimizer, main = "a"), plot(callback_swa(2), main = "a"))
 rows("`model` must be built", update_batch_norm(unbuilt, iris_x))
 rows(
-  "`x` must be an array, a list of arrays, a data set",
+  "`x` must be an array, a data frame, a list of arrays, a data set",
   update_batch_norm(model, NULL), update_batch_norm(model, "x"),
   update_batch_norm(model, character()), update_batch_norm(model, list()),
-  update_batch_norm(model, iris), update_batch_norm(model, factor("a")),
+  update_batch_norm(model, factor("a")),
   update_batch_norm(model, Sys.Date()), update_batch_norm(model, environment()),
   update_batch_norm(model, list(iris_x, "x")), update_batch_norm(model, list(NULL)),
   update_batch_norm(model, dead), update_batch_norm(model, list(dead)),
@@ -145,6 +141,33 @@ rows(
   update_batch_norm(model, list(iris_x, iris_x[1:3, ])),
   update_batch_norm(model, inner), update_batch_norm(model, class),
   update_batch_norm(model, function() NULL, steps = 1, verbose = 0)
+)
+rows(
+  "`x` must be one array of shape (examples, 4)", # (a data frame has named inputs)
+  update_batch_norm(model, iris), update_batch_norm(model, iris[1:4], verbose = 0)
+)
+rows(
+  "`x` must have the shape (examples, 4)",
+  update_batch_norm(model, iris_x[, 1:3], verbose = 0), predict_samples(model, NULL, iris_x[, 1:3], verbose = 0),
+  update_batch_norm(model, function() iris_x[, 1:3], steps = 1, verbose = 0)
+)
+rows(
+  "`x` must hold numbers, factors and strings, and its column `day` is an object of class Date",
+  update_batch_norm(model, data.frame(day = Sys.Date()))
+)
+rows(
+  "`x` must give finite numbers",
+  update_batch_norm(model, rbind(iris_x, NA), verbose = 0), update_batch_norm(model, rbind(1:4, NA), verbose = 0),
+  update_batch_norm(model, function() rbind(iris_x, NaN), steps = 1, verbose = 0)
+)
+rows(
+  "`data` must give finite numbers",
+  average_models(list(model, model), data = rbind(1:4, NA)),
+  with_averages(model, 1, data = rbind(iris_x, NA))
+)
+rows(
+  "The predictions must be finite, and those of 2 examples are not (the first is number 151)",
+  predict_interval(model, NULL, rbind(iris_x, NA, NaN), verbose = 0)
 )
 rows("`steps` must be given for a generator", update_batch_norm(model, function() iris_x))
 rows(
@@ -191,8 +214,8 @@ rows(
   learning_rate_schedule_swa(dead, 0.01, 10), learning_rate_schedule_swa(layer, 0.01, 10)
 )
 rows(
-  "`data` must be an array, a list of arrays or a data set",
-  callback_swa(2, data = dead), callback_swa(2, data = list(dead)), callback_swa(2, data = iris)
+  "`data` must be an array, a data frame, a list of arrays or a data set",
+  callback_swa(2, data = dead), callback_swa(2, data = list(dead)), callback_swa(2, data = Sys.Date())
 )
 rows("`data` must hold at least one example", callback_swa(2, data = numeric()))
 rows("`x` must hold at least one example", update_batch_norm(model, numeric(), verbose = 0))

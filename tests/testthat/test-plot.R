@@ -375,6 +375,16 @@ test_that("with several learning rates the moments are shown alone", {
   expect_identical(picture$labels$title, "When SWA averages")
 })
 
+test_that("ggplot2 finds the methods of autoplot(), wherever it is called from", {
+  skip_if_not_installed("ggplot2")
+  classes <- c(paste0("kerasoptimizers.", c("SlottedOptimizer", "SWALearningRate", "SWACallback", "SWAG")),
+               "kerasoptimizers_loss_plane", "keras.src.trainers.trainer.Trainer", "tf_keras.src.engine.training.Model")
+  for (class in classes) {
+    # A function of the package is found from these tests without being registered; not from there.
+    expect_true(is.function(utils::getS3method("autoplot", class, TRUE, asNamespace("ggplot2"))), label = class)
+  }
+})
+
 test_that("a user can add to a picture, and autoplot() returns the same one", {
   skip_without_ggplot2()
   python_keras()

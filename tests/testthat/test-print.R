@@ -213,9 +213,72 @@ test_that("as.data.frame() of the summary of an optimizer is a row, alike for al
   expect_identical(rows$method, c("SWA", "Lookahead", "LARS"))
   expect_identical(rows$schedule, c(NA, NA, "SWALearningRate"))
   expect_identical(rows$has_average, c(TRUE, FALSE, NA))
-  expect_error(as.data.frame(summary(callback_swa(2))), "`x` must be the summary of an optimizer",
-               class = "kerasoptimizers_argument_error")
 })
+
+test_that("what is printed, summarized or made a row of is never a Python address or an error of R's", {
+  keras <- python_keras()
+  objects <- list(
+    optimizer_lars(1), optimizer_swa("sgd"), callback_swa(3), callback_swag(3), callback_lawa(3),
+    callback_swap_averages(),
+    callback_average_model_checkpoint(FALSE, "best.keras"), callback_average_early_stopping(),
+    callback_average_snapshots("folder"),
+    learning_rate_schedule_swa(keras$optimizers$schedules$CosineDecay(1, 9L), 0.1, 40),
+    loss_gaussian_nll()
+  )
+  for (x in objects) {
+    said <- c(printed(x), printed(summary(x)))
+    expect_false(any(grepl("0x", said)), label = said[[1]])
+    expect_s3_class(as.data.frame(x), "data.frame")
+    expect_s3_class(as.data.frame(summary(x)), "data.frame")
+    if (!inherits(x, c("kerasoptimizers.SWACallback", "kerasoptimizers.SWAG"))) {
+      expect_identical(as.data.frame(x), as.data.frame(summary(x)))
+      expect_identical(nrow(as.data.frame(x)), 1L)
+    }
+  }
+})
+
+test_that("as.data.frame() of the summary of a callback or schedule has a column for each setting", {
+  python_keras()
+  callback <- callback_swa(2, "cyclic", 0.1, 0.2, swa_freq = 3)
+  row <- as.data.frame(summary(callback))
+  expect_identical(row, data.frame(method = "SWACallback", start_epoch = 2L, lr_schedule = "cyclic", swa_lr = 0.1,
+                                   swa_lr2 = 0.2, swa_freq = 3L, snapshot_epoch = "first", snapshots = 0L))
+  row <- as.data.frame(learning_rate_schedule_swa(0.5, 0.25, 40))
+  expect_identical(row[c("method", "swa_learning_rate", "anneal")],
+                   data.frame(method = "SWALearningRate", swa_learning_rate = 0.25, anneal = "cosine"))
+})
+
+for (module in c("keras", "tf_keras")) {
+  test_that(paste("early stopping says what it watches, and what was best:", module), {
+    keras <- local_keras(module)
+    callback <- callback_average_early_stopping("loss", patience = 3)
+    expect_match(printed(callback), 'monitor = "loss", min_delta = 0, patience = 3', all = FALSE)
+    expect_false(any(grepl("Best", printed(callback))))
+    fit(iris_model(optimizer_ema("sgd"), keras), 3, list(callback))
+    facts <- summary(callback)
+    expect_identical(facts$best, callback$best)
+    expect_true(facts$best_epoch %in% 1:3)
+    expect_match(printed(callback), sprintf("^Best: .* in epoch %d$", facts$best_epoch), all = FALSE)
+    expect_identical(as.data.frame(facts)$best_epoch, facts$best_epoch)
+  })
+
+  test_that(paste("the LossScaleOptimizer of mixed precision shows the optimizer inside:", module), {
+    keras <- local_keras(module)
+    scaled <- function(optimizer) {
+      wrap <- if (module == "keras") keras$optimizers$LossScaleOptimizer else keras$mixed_precision$LossScaleOptimizer
+      wrap(optimizer)
+    }
+    for (optimizer in list(optimizer_ema("sgd"), optimizer_lars(0.5))) {
+      wrapped <- scaled(optimizer)
+      expect_identical(printed(wrapped), printed(optimizer))
+      expect_identical(summary(wrapped), summary(optimizer))
+      expect_identical(as.data.frame(wrapped), as.data.frame(optimizer))
+    }
+    other <- scaled(keras$optimizers$SGD(0.5))
+    expect_match(printed(other), "LossScaleOptimizer", all = FALSE)
+    expect_error(as.data.frame(other), "cannot coerce")
+  })
+}
 
 test_that("print() returns what it got", {
   python_keras()

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from . import methods
 from .finishing import assign_average_vars, averages
+from .notices import KerasOptimizersWarning
 from .optimizer import averaging_optimizer
 from .posthoc import posthoc_average, posthoc_scores
 from .widths import average_width
@@ -40,6 +41,7 @@ __all__ = [
     "AverageModelCheckpoint",
     "AverageSnapshots",
     "GaussianNLL",
+    "KerasOptimizersWarning",
     "LARS",
     "LatestAverage",
     "SWACallback",

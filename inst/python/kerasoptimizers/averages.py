@@ -9,6 +9,7 @@ import numpy as np
 
 from . import arguments
 from .backends import NARROW
+from .notices import KerasOptimizersWarning
 from .rules import Rule
 from .values import StandIns, assign_all, surely
 
@@ -188,6 +189,7 @@ class Averages:
         warnings.warn(
             f"{self._owner.name} skipped update {update}: {name} was not finite. Its averages are those of the "
             "other updates. (`check_finite` turns this check off.)",
+            KerasOptimizersWarning,
             stacklevel=3,
         )
 
@@ -203,6 +205,7 @@ class Averages:
                 f"{self._owner.name}: the model now holds the weights to train on, not their average. Call "
                 "assign_average_vars() when training is done; the callback SwapAverages (R's callback_swap_averages()) "
                 "evaluates and predicts with the average meanwhile.",
+                KerasOptimizersWarning,
                 stacklevel=4,
             )
 
@@ -390,7 +393,9 @@ class Averages:
         if len(known) != len(variables):
             warnings.warn(
                 f"The averages of '{self._owner.name}' were not loaded: it has {len(variables)} variables, the "
-                f"file {len(known)}. Build the optimizer first, with shadow_copy(model), then load again.",
+                f"file {len(known)}. Create them first, with optimizer.shadow_copy(model) (in R "
+                "shadow_copy(model$optimizer, model)), then load again.",
+                KerasOptimizersWarning,
                 stacklevel=2,
             )
             return

@@ -9,6 +9,7 @@ from typing import Any
 
 from . import arguments, batch_norm
 from .generation import built_model, module_for
+from .notices import KerasOptimizersWarning
 from .optimizer import averaging_optimizer
 from .values import Held, others_of
 
@@ -29,7 +30,7 @@ def put(model: Any, variables: list[Any], values: Iterable[Any], data: Any = Non
         for variable, value in zip(variables, values):
             backend.write(variable, backend.cast(value, backend.dtype(variable)))
         if data is not None:
-            ours.update_batch_norm(model, data, batch_size, verbose=0)
+            batch_norm.recalibrate_with(ours.batch_norm.pass_type(), model, data, batch_size)
         held.keep()
 
 
@@ -39,6 +40,7 @@ def warn_of_statistics(model: Any, action: str) -> None:
         warnings.warn(
             f"{action}: the batch-norm statistics of '{model.name}' belong to other weights. Give `data`, or call "
             "update_batch_norm(model, x).",
+            KerasOptimizersWarning,
             stacklevel=3,
         )
 
@@ -70,7 +72,7 @@ def assign_average_vars(model: Any, data: Any = None, batch_size: int = 32) -> N
     with Held([*own, *others_of(model, own)], ours.AveragingOptimizer.backend) as held, held:
         optimizer.assign_average_vars(model.variables)
         if data is not None:
-            ours.update_batch_norm(model, data, batch_size, verbose=0)
+            batch_norm.recalibrate_with(ours.batch_norm.pass_type(), model, data, batch_size)
         held.keep()
 
 
@@ -121,7 +123,8 @@ class averages(contextlib.ExitStack):  # noqa: N801  `with averages(model):` rea
             then = functools.partial(self._ours.private.forget_values, weakref.ref(model))
             own.hold(self, others, then)
             if self._data is not None:
-                self._ours.update_batch_norm(model, self._data, self._batch_size, verbose=0)
+                pass_type = self._ours.batch_norm.pass_type()
+                batch_norm.recalibrate_with(pass_type, model, self._data, self._batch_size)
         except BaseException:
             self.close()
             raise

@@ -125,19 +125,30 @@ def naming_unknown(optimizer, variables):
     try:
         yield
     except Exception:  # in a graph Keras 3.8 fails to write its message
-        for variable in variables or ():
-            float8 = getattr(variable, "overwrite_with_gradient", False)
-            if optimizer.built and optimizer.position(variable) is None and not float8:
-                raise ValueError(
-                    f"`optimizer` was built for other variables, and not for {arguments.variable_name(variable)}: "
-                    "give each model its own optimizer."
-                ) from None
+        refuse_unknown(optimizer, variables or ())
         raise
+
+
+def refuse_unknown(optimizer, variables):
+    """Raise where a built optimizer does not know all of these variables."""
+    for variable in variables if optimizer.built else ():
+        float8 = getattr(variable, "overwrite_with_gradient", False)
+        if optimizer.position(variable) is None and not float8:
+            _refuse_other_model(f", and not for {arguments.variable_name(variable)}")
+
+
+def _refuse_other_model(which):
+    error = ValueError(
+        f"`optimizer` was built for other variables{which}: make a new one for each model. (In tidymodels each "
+        "resample is a model: a name from register_keras_optimizer() of kerasnip makes a new optimizer each time, an "
+        "object in `compile_optimizer` does not.)"
+    )
+    # TensorFlow would make many lines of it where it traces a step.
+    error.ag_pass_through = True  # type: ignore[attr-defined]
+    raise error from None
 
 
 def require_same_variables(optimizer, known, variables):
     """Raise where a built inner optimizer knows other variables, by their keys, than these."""
     if {optimizer.key(variable) for variable in variables} != set(known):
-        raise ValueError(
-            "`optimizer` was built for other variables than this model's: give each model its own inner optimizer."
-        )
+        _refuse_other_model(" than this model's")

@@ -12,6 +12,7 @@ import numpy as np
 from . import arguments, rules
 from .averages import Averages
 from .generation import steps_of_fit
+from .notices import KerasOptimizersWarning
 from .optimizer import AveragingOptimizer, has_schedule, innermost
 from .widths import gamma_of, widths
 
@@ -662,6 +663,7 @@ def _warn_of_momentum(inner):
             warnings.warn(
                 f"ScheduleFree has its own momentum, `beta`: its authors advise `{argument}` = 0 in the inner "
                 f"{type(inner).__name__}, not {config[argument]:g}.",
+                KerasOptimizersWarning,
                 stacklevel=3,
             )
 

@@ -13,6 +13,7 @@ from typing import Any, ClassVar
 from . import arguments, gradients
 from .averages import Averages
 from .legacy import LegacyMethods
+from .notices import KerasOptimizersWarning
 from .rules import Rule
 from .values import Held
 
@@ -299,6 +300,7 @@ class AveragingOptimizer(LegacyMethods):
             warnings.warn(
                 f"{self.name}: the model was trained while its averages were swapped in, so they moved towards "
                 "themselves. Call swap_weights() before fit().",
+                KerasOptimizersWarning,
                 stacklevel=3,
             )
         else:

@@ -2,6 +2,7 @@
 
 import contextlib
 import functools
+import logging
 import os
 import weakref
 from collections.abc import Callable
@@ -10,8 +11,8 @@ from typing import Any
 import numpy as np
 
 from . import arguments
-from .batch_norm import batches
-from .batch_norm.data import is_batched, leaves, map_leaves
+from .batch_norm import batches, recalibrate_with
+from .batch_norm.data import is_batched, leaves, map_leaves, refuse_misfit, without_others
 from .files import load_arrays, plain, save_arrays
 from .posterior import Posterior
 from .values import Held, Undoing, surely, variables_of
@@ -105,7 +106,7 @@ class Sampled:
     """The part of a `SWAG` callback that needs no training: a snapshot by hand, draws, predictions and files.
 
     Attributes of the class:
-        keras, generation, backend, private, pass_type, update_batch_norm: of the callback's Keras.
+        keras, generation, backend, private, pass_type: of the callback's Keras.
     """
 
     keras: Any
@@ -113,7 +114,6 @@ class Sampled:
     backend: Any
     private: Any
     pass_type: Any
-    update_batch_norm: Any
 
     posterior: Posterior
 
@@ -362,9 +362,8 @@ def predict(
                 if posterior is not None:
                     put(model, posterior.posterior.sample(scale, random), kit)
                     if normalized[id(model)]:
-                        kit.update_batch_norm(model, data, batch_size, verbose=0)
-                # Keras compiles this once for a model, and values are not part of it.
-                predicted = map_leaves(plain, model.predict(x, verbose=0, **sizes))
+                        recalibrate_with(kit.pass_type(), model, data, batch_size)
+                predicted = map_leaves(plain, _predictions(model, x, sizes))
                 if result is None:
                     result = map_leaves(lambda array: np.empty((total, *array.shape), array.dtype), predicted)
                 for found, array in zip(leaves(result), leaves(predicted)):
@@ -377,6 +376,25 @@ def predict(
                 if bar is not None:
                     bar.update(done, finalize=done == total)
     return result
+
+
+def _predictions(model, x, sizes):
+    """`model.predict()`, which Keras compiles once for a model; values are not part of it."""
+    logger = logging.getLogger("tensorflow")
+
+    def is_news(record):
+        # TensorFlow takes the functions of several models for one, and warns that it is traced again and again.
+        return "triggered tf.function retracing" not in record.getMessage()
+
+    logger.addFilter(is_news)
+    try:
+        return model.predict(without_others(model, x), verbose=0, **sizes)
+    except Exception:
+        if not is_batched(x):
+            refuse_misfit(model, x, "x")
+        raise
+    finally:
+        logger.removeFilter(is_news)
 
 
 def predictor(kit: Any) -> Callable[..., Any]:

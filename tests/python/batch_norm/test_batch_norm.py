@@ -1,7 +1,9 @@
 """update_batch_norm(): exact statistics from whatever fit() takes, and nothing else changed."""
 
+import importlib
 import inspect
 import textwrap
+import warnings
 
 import keras
 import numpy as np
@@ -9,6 +11,7 @@ import pytest
 
 from generations import GENERATIONS, Generation
 from interrupts import interrupt, lines_of
+from kerasoptimizers import batch_norm
 from processes import run_python
 
 RANDOM = np.random.default_rng(0)
@@ -738,6 +741,92 @@ def test_wrong_arguments(kit, arguments, error, message):
     assert message in str(caught.value)
     assert "\n" not in str(caught.value)
     assert_unchanged(before, state(model))
+
+
+def two_inputs(kit):
+    layers = kit.keras.layers
+    a, b = kit.keras.Input((5,), name="a"), kit.keras.Input((1,), name="b")
+    return kit.keras.Model([a, b], layers.BatchNormalization()(layers.Concatenate()([a, layers.Dense(2)(b)])))
+
+
+def one_input(kit):
+    layers = kit.keras.layers
+    return kit.keras.Sequential([kit.keras.Input((5,)), layers.Dense(3), layers.BatchNormalization()])
+
+
+@pytest.mark.parametrize(
+    "model, x, message",
+    [
+        (one_input, X[:, :3], r"`x` must have the shape \(examples, 5\) of '\w+', not \(examples, 3\)\."),
+        (one_input, MoreThanOnce([X[:, :3]]), r"`x` must have the shape \(examples, 5\)"),
+        (one_input, {"p": X[:, 0], "q": X[:, 1]}, r"`x` must be one array of shape \(examples, 5\), as '\w+' has one"),
+        (two_inputs, {"a": X}, r"`x` must hold all inputs of '\w+' \(a, b\), and has no 'b'\."),
+        (two_inputs, X, r"`x` must hold 2 inputs for '\w+' \(a, b\), not 1\."),
+        (
+            two_inputs,
+            [X, X],
+            r"`x` must have the shape \(examples, 1\) for the input 'b' of '\w+', not \(examples, 5\)",
+        ),
+    ],
+)
+def test_inputs_of_another_kind_are_refused_in_one_line(kit, model, x, message):
+    model = model(kit)
+    before = state(model)
+    with pytest.raises(ValueError, match=f"^{message}") as caught:
+        update(kit, model, x, steps=1)
+    assert "\n" not in str(caught.value)
+    assert_unchanged(before, state(model))
+
+
+def test_named_vectors_are_inputs(kit):
+    model, parts = two_inputs(kit), {"a": X, "b": X[:, 0], "c": X}
+    update(kit, model, parts)
+    found = values_of(model)
+    update(kit, model, [X, X[:, :1]])
+    assert_unchanged(found, values_of(model))
+
+
+def test_named_inputs_that_the_model_does_not_have_are_left_out(kit):
+    layers = kit.keras.layers
+    inputs = {name: kit.keras.Input((1,), name=name) for name in "qpr"}
+    model = kit.keras.Model(inputs, layers.BatchNormalization()(layers.Concatenate()(list(inputs.values()))))
+    parts = {name: X[:, i] for i, name in enumerate("qpr")}
+    with warnings.catch_warnings(action="error"):
+        update(kit, model, {"a": X[:, 3], **dict(reversed(parts.items())), "z": X[:, 3]})
+    assert_exact(model.layers[-1], X[:, :3])
+
+
+def values_of(model):
+    return [value(variable) for variable in model.non_trainable_variables]
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_missing_values_are_refused_and_the_old_statistics_stay(kit, bad):
+    model = one_input(kit)
+    update(kit, model, X)
+    before, x = state(model), X.astype("float64")
+    x[30, 2] = bad
+    for name, function in (
+        ("x", lambda: update(kit, model, x)),
+        ("x", lambda: update(kit, model, iter([x]), steps=1)),
+        ("data", lambda: recalibrate_with(kit, model, x)),
+    ):
+        with pytest.raises(ValueError, match=f"^`{name}` must give finite numbers, and the inputs of layer") as caught:
+            function()
+        assert "\n" not in str(caught.value)
+        assert_unchanged(before, state(model))
+
+
+def recalibrate_with(kit, model, data):
+    pass_type = importlib.import_module(f"kerasoptimizers.{kit.name}").batch_norm.pass_type()
+    batch_norm.recalibrate_with(pass_type, model, data, BATCH)
+
+
+def test_weights_that_are_not_finite_are_not_blamed_on_the_data(kit):
+    model = one_input(kit)
+    model.trainable_variables[0].assign(np.full((5, 3), np.nan, "float32"))
+    update(kit, model, X)
+    assert np.isnan(value(model.layers[-1].moving_mean)).all()
 
 
 def test_an_unbuilt_model(kit):

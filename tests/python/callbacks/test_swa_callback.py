@@ -600,6 +600,54 @@ def test_messages(kit, capsys):
     assert [line[:12] for line in said] == ["The model ha", *(f"Epoch 0000{i}:" for i in (2, 3, 3))]
 
 
+def test_a_message_says_which_rate_stays(kit, capsys):
+    model = dense(kit, optimizer=kit.keras.optimizers.SGD(0.25))
+    fit(model, kit.SWACallback(2, "constant", 0.125, verbose=1), epochs=3)
+    assert capsys.readouterr().out.endswith(
+        "\nEpoch 00003: the optimizer's learning rate stays at 0.125 (it was 0.25 at first)\n"
+    )
+    assert float(np.array(model.optimizer.learning_rate)) == 0.125
+
+
+@pytest.mark.parametrize(
+    "moment, epochs_taken",
+    [("first", [2, 5, 8]), ("last", [4, 7])],
+)
+def test_the_epoch_of_a_snapshot_in_a_cycle(kit, moment, epochs_taken):
+    """The last one is where the rate is lowest."""
+    model = dense(kit, optimizer=kit.keras.optimizers.SGD(0.25))
+    at_end = {}
+
+    def note(epoch, logs):
+        at_end[epoch + 1] = model.get_weights()
+
+    recorder = kit.keras.callbacks.LambdaCallback(on_epoch_end=note)
+    callback = kit.SWACallback(2, "cyclic", 0.03125, 0.125, swa_freq=3, snapshot_epoch=moment)
+    fit(model, callback, recorder, epochs=9)
+    taken = [epoch for epoch, *_ in callback.epoch_record if snapshots_after(callback, epoch)]
+    assert taken == epochs_taken
+    ends = {epoch: callback.lr_record[rates - 1] for epoch, rates, _ in callback.epoch_record}
+    lowest = [ends[epoch] == 0.03125 for epoch in taken]
+    assert lowest == [moment == "last"] * len(taken)
+    expected = [np.mean([at_end[epoch][i] for epoch in taken], 0) for i in range(len(callback.swa_weights))]
+    for average, mean in zip(callback.swa_weights, expected, strict=True):
+        np.testing.assert_allclose(average, mean, rtol=1e-5, atol=1e-6)
+
+
+def snapshots_after(callback, epoch):
+    """Whether a snapshot was taken at the end of an epoch."""
+    counts = [count for _, _, count in callback.epoch_record] + [callback.snapshots]
+    return counts[epoch] > counts[epoch - 1]
+
+
+def test_the_first_snapshot_must_come_before_the_last_epoch(kit):
+    model = dense(kit)
+    with pytest.raises(ValueError, match=r"`start_epoch` must be lower than `epochs` \(5\) less the 2 until the first"):
+        fit(model, kit.SWACallback(3, swa_freq=3, snapshot_epoch="last"), epochs=5)
+    fit(model, callback := kit.SWACallback(2, swa_freq=3, snapshot_epoch="last"), epochs=5)
+    assert callback.snapshots == 1
+
+
 @pytest.mark.parametrize(
     "arguments, error, message",
     [
@@ -609,6 +657,7 @@ def test_messages(kit, capsys):
         ({"start_epoch": None}, TypeError, "`start_epoch` must be 'auto' or a whole number >= 2, not None."),
         ({"lr_schedule": "linear"}, ValueError, "`lr_schedule` must be 'manual', 'constant' or"),
         ({"lr_schedule": None}, TypeError, "`lr_schedule` must be 'manual', 'constant' or"),
+        ({"snapshot_epoch": "end"}, ValueError, "`snapshot_epoch` must be 'first' or 'last', not 'end'."),
         ({"swa_freq": 0}, ValueError, "`swa_freq` must be a whole number >= 1, not 0."),
         ({"lr_schedule": "cyclic"}, ValueError, "`swa_freq` must be a whole number >= 2 with a"),
         ({"swa_lr2": 0.1}, ValueError, "`swa_lr2` can only be given together with `swa_lr`."),

@@ -1,5 +1,7 @@
 """SWAG as a callback: what it collects in `fit()`, how it goes on, and predictions with drawn weights."""
 
+import logging
+
 import keras
 import numpy as np
 import pytest
@@ -78,6 +80,28 @@ def assert_posterior(swag, expected):
 
 
 # Collecting.
+
+
+@pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="is about TensorFlow's graphs")
+def test_an_ensemble_predicts_without_warnings_of_tracing(kit, caplog):
+    models = [dense(kit, run_eagerly=False) for _ in range(7)]
+    logger = logging.getLogger("tensorflow")
+    logger.addHandler(caplog.handler)
+    try:
+        found = kit.predict_samples(models, None, X, verbose=0)
+    finally:
+        logger.removeHandler(caplog.handler)
+    assert "retracing" not in caplog.text
+    assert found.shape == (7, 20, 1)
+
+
+def test_inputs_of_another_shape_are_refused_in_one_line(kit):
+    model = dense(kit)
+    with pytest.raises(ValueError, match=r"^`x` must have the shape \(examples, 3\) of '\w+', not \(examples, 2\)\.$"):
+        kit.predict_samples(model, None, X[:, :2], verbose=0)
+    swag = by_hand(kit, model := normed(kit))
+    with pytest.raises(ValueError, match=r"^`data` must have the shape \(examples, 3\)"):
+        swag.predict_samples(model, X, 2, data=X[:, :2], verbose=0)
 
 
 @pytest.mark.parametrize("freq, epochs", [(1, [3, 4, 5, 6]), (2, [3, 5])])

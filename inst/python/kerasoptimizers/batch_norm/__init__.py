@@ -8,7 +8,7 @@ the batches. The momentum of the layers plays no part, and nothing in the model 
 its steps. `update.py` is `update_batch_norm()`.
 """
 
-from .data import batches, require_data
-from .update import updater
+from .data import batches, refuse_other_names, require_data
+from .update import recalibrate_with, updater
 
-__all__ = ["batches", "require_data", "updater"]
+__all__ = ["batches", "recalibrate_with", "refuse_other_names", "require_data", "updater"]

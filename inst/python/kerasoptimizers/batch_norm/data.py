@@ -73,6 +73,101 @@ def is_batched(x: Any) -> bool:
     return hasattr(x, "__iter__") and not (hasattr(x, "shape") or isinstance(x, (list, tuple, dict, str)))
 
 
+def refuse_misfit(model: Any, x: Any, name: str) -> None:
+    """Raise in one line where inputs, with which a model has just failed, are not what it takes.
+
+    Only afterwards, because some models take more than they say.
+
+    Args:
+        model: Keras model.
+        x: one batch of inputs.
+        name: str, the argument that they are from.
+
+    Raises:
+        ValueError: if the model says which inputs it takes, and these are others.
+    """
+    wanted = _inputs_of(model)
+    if not wanted:
+        return
+    refuse_other_names(model, x, name)
+    if isinstance(x, dict) and set(wanted) <= set(x):
+        parts = {key: x[key] for key in wanted}
+    else:
+        parts = dict(zip(wanted, leaves(x)))
+        if len(leaves(x)) != len(wanted):
+            raise ValueError(
+                f"`{name}` must hold {len(wanted)} input{'s'[: len(wanted) > 1]} for '{model.name}' "
+                f"({', '.join(wanted)}), not {len(leaves(x))}."
+            )
+    for key, part in parts.items():
+        if hasattr(part, "shape") and not _fits(part.shape, wanted[key]):
+            of_input = f" for the input '{key}'" if len(wanted) > 1 else ""
+            raise ValueError(
+                f"`{name}` must have the shape {_shape(wanted[key])}{of_input} of '{model.name}', not "
+                f"{_shape(part.shape)}."
+            )
+
+
+def refuse_other_names(model: Any, x: Any, name: str) -> None:
+    """Raise in one line where named inputs are not those that a model says it takes; arguments as before."""
+    wanted = _inputs_of(model)
+    missing = [key for key in wanted if isinstance(x, dict) and key not in x]
+    if not missing:
+        return
+    if len(wanted) > 1:
+        known = ", ".join(wanted)
+        raise ValueError(f"`{name}` must hold all inputs of '{model.name}' ({known}), and has no '{missing[0]}'.")
+    if len(x) > 1:
+        raise ValueError(
+            f"`{name}` must be one array of shape {_shape(*wanted.values())}, as '{model.name}' has one input, not "
+            f"{len(x)} named ones (in R, as.matrix() makes an array of a data frame of numbers)."
+        )
+
+
+def without_others(model: Any, x: Any) -> Any:
+    """Named inputs without those that a model does not have: of several, Keras 3 could take the wrong ones."""
+    wanted = _inputs_of(model) if isinstance(x, dict) else {}
+    return {key: x[key] for key in wanted} if wanted and set(wanted) < set(x) else x
+
+
+def _inputs_of(model):
+    """{name: shape} of a model's inputs; empty where it doesn't say."""
+    try:
+        inputs = model.input
+    except (AttributeError, RuntimeError, ValueError):
+        inputs = None
+    if not isinstance(inputs, dict):
+        inputs = {one.name.split(":")[0]: one for one in getattr(model, "inputs", None) or ()}
+    if not all(hasattr(one, "shape") for one in inputs.values()):
+        return {}
+    return {name: one.shape for name, one in inputs.items()}
+
+
+def _sizes(shape):
+    """A shape without its first dimension, the examples; None where it isn't known."""
+    try:
+        return [None if size is None else int(size) for size in tuple(shape)[1:]]
+    except (TypeError, ValueError):
+        return None
+
+
+def _shape(shape):
+    """A shape as messages show it."""
+    return f"({', '.join(['examples', *('any' if size is None else str(size) for size in _sizes(shape) or ())])})"
+
+
+def _fits(given, wanted):
+    given, wanted = _sizes(given), _sizes(wanted)
+    if given is None or wanted is None:
+        return True
+    # Keras adds and takes away a last dimension of 1.
+    if len(given) == len(wanted) + 1 and given[-1] == 1:
+        given = given[:-1]
+    elif len(given) == len(wanted) - 1 and wanted[-1] == 1:
+        given = [*given, 1]
+    return len(given) == len(wanted) and all(None in pair or pair[0] == pair[1] for pair in zip(given, wanted))
+
+
 def _length(x):
     try:
         return len(x)

@@ -22,11 +22,13 @@ def merge(groups: np.ndarray) -> np.ndarray:
         mean[count == 0] = variance[count == 0] = 0
     total = count.sum(axis=0)
     count /= np.where(total > 0, total, 1)
-    center = np.einsum("gc,gc->c", count, mean)
-    mean -= center
-    mean *= mean
-    variance += mean
-    return np.stack([total, center, np.einsum("gc,gc->c", count, variance)])
+    with np.errstate(invalid="ignore", over="ignore"):
+        # Infinite ones are refused later.
+        center = np.einsum("gc,gc->c", count, mean)
+        mean -= center
+        mean *= mean
+        variance += mean
+        return np.stack([total, center, np.einsum("gc,gc->c", count, variance)])
 
 
 def masked(x: Any, mask: Any, axes: Sequence[int], xp: Any) -> tuple[Any, Any, Any]:

@@ -250,6 +250,19 @@ class Pass:
 
     # The result.
 
+    def not_finite(self) -> Any:
+        """The first layer with inputs that were not finite, or None."""
+        for layer, total in zip(self.layers, self.statistics.totals()):
+            count, *moments = total.reshape(3, *layer.moving_mean.shape)
+            if not all(np.isfinite(moment[count > 0]).all() for moment in moments):
+                return layer
+        return None
+
+    def has_finite_weights(self) -> bool:
+        """Whether what the model trains is finite."""
+        values = (self.backend.numpy(variable) for variable in self.model.trainable_variables)
+        return all(np.isfinite(np.asarray(value, "float64")).all() for value in values)
+
     def write(self) -> None:
         """Set the statistics of all layers that a step has used."""
         pairs = []

@@ -8,7 +8,7 @@ from typing import Any
 import tensorflow as tf
 
 from ..values import Held, Undoing, variables_of
-from .data import map_leaves
+from .data import leaves, map_leaves
 from .passes import Pass
 
 
@@ -35,7 +35,9 @@ class TensorFlowPass(Pass):
     def __init__(self, model, weights=None):
         super().__init__(model, weights)
         self._eager = bool(model.run_eagerly)
-        self._compiled: Any = None
+        # One for each rank of the inputs: for several, TensorFlow would make one for any rank, of which layers know
+        # too little.
+        self._compiled: dict[tuple, Any] = {}
         self._graph: Any = None
         self._hidden = False
         self._values = self.weights
@@ -75,13 +77,14 @@ class TensorFlowPass(Pass):
     def run_step(self, data):
         if self._eager:
             return self._run_eagerly(data)
-        first = self._compiled is None
+        ranks = tuple(tf.TensorShape(leaf.shape).rank for leaf in leaves(data) if hasattr(leaf, "shape"))
+        first = ranks not in self._compiled
         if first:
             # A new function object: TensorFlow counts traces for each, and warns of many.
             step = functools.partial(self._run)
-            self._compiled = tf.function(step, reduce_retracing=True, autograph=self.autograph)
+            self._compiled[ranks] = tf.function(step, reduce_retracing=True, autograph=self.autograph)
         self._hidden = False
-        report = self._compiled(*data)
+        report = self._compiled[ranks](*data)
         if not self._hidden and not (first and len(self._seen) < len(self.layers)):
             return report
         # Layers were not seen, or not where their values can be fetched. Eagerly all are. If the model doesn't use

@@ -6,12 +6,15 @@ from collections.abc import Callable
 from typing import Any
 
 from .. import arguments
-from .data import batches
+from ..notices import KerasOptimizersWarning
+from .data import batches, refuse_misfit, without_others
 from .passes import Pass
 
 
-def recalibrate(pass_type: type[Pass], model: Any, x: Any, batch_size: int, steps: int | None, verbose: Any) -> None:
-    """`update_batch_norm()` with the pass of a Keras and a backend."""
+def recalibrate(
+    pass_type: type[Pass], model: Any, x: Any, batch_size: int, steps: int | None, verbose: Any, name: str = "x"
+) -> None:
+    """`update_batch_norm()` with the pass of a Keras and a backend; messages call the data `name`."""
     keras = pass_type.keras
     if not isinstance(model, keras.Model):
         arguments.refuse("model", f"a {pass_type.generation} model", model)
@@ -25,7 +28,7 @@ def recalibrate(pass_type: type[Pass], model: Any, x: Any, batch_size: int, step
         )
     if not pass_type.layers_of(model):
         return
-    count, inputs = batches(x, batch_size, steps)
+    count, inputs = batches(x, batch_size, steps, name)
     run = _cached(pass_type, model)
     verbose = 1 if verbose == "auto" else int(verbose)
     bar = keras.utils.Progbar(count, verbose=verbose, unit_name="batch") if verbose else None
@@ -33,19 +36,36 @@ def recalibrate(pass_type: type[Pass], model: Any, x: Any, batch_size: int, step
     run.start()
     with run.running():
         for batch in inputs:
-            run.step(batch)
+            try:
+                run.step(without_others(model, batch))
+            except Exception:
+                refuse_misfit(model, batch, name)
+                raise
             done += 1
             if bar is not None:
                 bar.update(done, finalize=False)
     if not done:
-        raise ValueError("`x` must hold at least one example.")
+        raise ValueError(f"`{name}` must hold at least one example.")
     if bar is not None:
         bar.update(done, finalize=True)
     if steps is not None and done < steps:
         warnings.warn(
-            f"`steps` is {steps}, but `x` held {done} batches only: the statistics are of those.", stacklevel=3
+            f"`steps` is {steps}, but `{name}` held {done} batches only: the statistics are of those.",
+            KerasOptimizersWarning,
+            stacklevel=3,
+        )
+    layer = run.not_finite()
+    if layer is not None and run.has_finite_weights():
+        raise ValueError(
+            f"`{name}` must give finite numbers, and the inputs of layer '{layer.name}' were not all finite: look for "
+            f"missing values in `{name}` (NaN; NA in R) and for infinite ones. The statistics are as before."
         )
     run.write()
+
+
+def recalibrate_with(pass_type: type[Pass], model: Any, data: Any, batch_size: int) -> None:
+    """`update_batch_norm()` with what was given as the argument `data` of another function."""
+    recalibrate(pass_type, model, data, batch_size, None, 0, name="data")
 
 
 def _cached(pass_type, model):

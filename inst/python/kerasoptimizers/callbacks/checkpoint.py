@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from .. import arguments
+from ..notices import KerasOptimizersWarning
 from ..values import Held, Replaced
 from .watch import averages_beside
 
@@ -87,7 +88,11 @@ class AverageModelCheckpoint:
         averages = averages_beside(self.callback_list, self.model)
         if not averages.has_average:
             if not self._warned:
-                warnings.warn("AverageModelCheckpoint saves nothing yet: there is no average.", stacklevel=2)
+                warnings.warn(
+                    "AverageModelCheckpoint saves nothing yet: there is no average.",
+                    KerasOptimizersWarning,
+                    stacklevel=2,
+                )
                 self._warned = True
             return
         # With non-trainable weights, where these are averaged too.

@@ -74,6 +74,8 @@ class AverageEarlyStopping(SwapAverages):
             baseline=baseline,
             start_from_epoch=start_from_epoch,
         )
+        self.monitor, self.min_delta, self.patience, self.mode = monitor, min_delta, patience, mode
+        self.baseline, self.start_from_epoch = baseline, start_from_epoch
         self.verbose = int(verbose)
         # The best averages, and the model's other values then: lists of (variable, value).
         self._kept: list[tuple[Any, Any]] = []

@@ -4,23 +4,27 @@ import warnings
 from typing import Any
 
 from .. import arguments
+from ..notices import KerasOptimizersWarning
 from ..optimizer import has_schedule
 from ..values import Replaced
 from .backup import Backup
 from .watch import Watching
 
 _SCHEDULES = ("manual", "constant", "cyclic")
+_MOMENTS = ("first", "last")
 
 
 class ByEpochs(Watching):
     """A callback that takes the weights at the ends of epochs, sets learning rates for it and can go on later.
 
-    Its settings are `start_epoch` (counted from 1), `period` (in epochs), `lr_schedule`, `swa_lr` and `swa_lr2`. It
-    keeps `snapshots`, `lr_record`, `epoch_record` and `history_by_epoch`, as `SWACallback` documents them.
+    Its settings are `start_epoch` (counted from 1), `period` (in epochs), `snapshot_epoch`, `lr_schedule`, `swa_lr` and
+    `swa_lr2`. It keeps `snapshots`, `lr_record`, `epoch_record` and `history_by_epoch`: see `SWACallback`.
     """
 
     start_epoch: int
     period: int
+    #: "first" or "last": after which epoch of a period a snapshot is taken.
+    snapshot_epoch: str
     verbose: int
 
     #: The name of `period` in messages, the start of file names in `backup_dir`, and a word for their contents.
@@ -32,13 +36,14 @@ class ByEpochs(Watching):
     _epoch_rates: list[float]
     _ends: list[int]
 
-    def _set_schedule(self, lr_schedule: Any, period: Any, swa_lr: Any, swa_lr2: Any) -> None:
+    def _set_schedule(self, lr_schedule: Any, period: Any, swa_lr: Any, swa_lr2: Any, snapshot_epoch: Any) -> None:
         # They don't read the logs of batches: Keras 2 need not fetch them, and Keras 3 need not wait.
         self._supports_tf_logs = self.async_safe = True
         self.lr_schedule = arguments.choice("lr_schedule", lr_schedule, _SCHEDULES)
         self.period = arguments.whole(self.period_name, period, 1)
         if lr_schedule == "cyclic" and self.period < 2:
             arguments.refuse(self.period_name, "a whole number >= 2 with a cyclic schedule", period)
+        self.snapshot_epoch = arguments.choice("snapshot_epoch", snapshot_epoch, _MOMENTS)
         self.swa_lr, self.swa_lr2 = swa_lr, swa_lr2
         if not automatic(swa_lr):
             self.swa_lr = _rate("swa_lr", swa_lr)
@@ -101,7 +106,12 @@ class ByEpochs(Watching):
     @property
     def first_epoch(self) -> int:
         """The first epoch (counted from 1) that has a snapshot; 0 where that is not known before."""
-        return self.start_epoch
+        return self.start_epoch + self._offset
+
+    @property
+    def _offset(self):
+        """How many epochs of a period come before the one with the snapshot."""
+        return 0 if self.snapshot_epoch == "first" else self.period - 1
 
     def end_epoch(self, epoch: int, logs: Any) -> None:
         """Called at the end of an epoch that trained."""
@@ -114,7 +124,8 @@ class ByEpochs(Watching):
         model = self.model
         self._epochs = self.params["epochs"]
         if self.first_epoch >= self._epochs:
-            arguments.refuse("start_epoch", f"lower than `epochs` ({self._epochs})", self.start_epoch)
+            later = f" less the {self._offset} until the first snapshot" if self._offset else ""
+            arguments.refuse("start_epoch", f"lower than `epochs` ({self._epochs}){later}", self.start_epoch)
         if self._owner not in (None, model):
             self.forget()
             self._rates = None
@@ -183,7 +194,7 @@ class ByEpochs(Watching):
     # Which epochs are due, and the rest of an earlier training.
 
     def _is_due(self, epoch):
-        since = epoch - (self.start_epoch - 1)
+        since = epoch - (self.start_epoch - 1) - self._offset
         return since >= 0 and since % self.period == 0
 
     def _go_on_or_start(self, model, epoch):
@@ -196,6 +207,7 @@ class ByEpochs(Watching):
             warnings.warn(
                 f"Training goes on with epoch {epoch + 1}, and the callback has no {self.content} of the "
                 f"epochs from {self.start_epoch} on: it starts now.",
+                KerasOptimizersWarning,
                 stacklevel=2,
             )
 
@@ -279,6 +291,12 @@ class ByEpochs(Watching):
         done = (since % self.period) * self._steps + batch + 1
         part = min(done / (self.period * self._steps), 1.0)
         return swa_lr2 - part * (swa_lr2 - swa_lr)
+
+    def _say_rate(self):
+        """Say that the optimizer keeps the rate that was set last."""
+        if self.lr_record and self.lr_schedule != "manual":
+            rate, before = self._rate_of(self.model), self._rates[0]
+            self._say(self._epoch, f"the optimizer's learning rate stays at {rate:g} (it was {before:g} at first)")
 
     def _say(self, epoch, text):
         if self.verbose:

@@ -10,6 +10,7 @@ from .. import arguments, batch_norm
 from ..averages import Averages
 from ..files import listed, numbered
 from ..finishing import put, warn_of_statistics
+from ..notices import KerasOptimizersWarning
 from ..rules import EqualAverage
 from . import moments
 from .backup import Backup
@@ -123,6 +124,7 @@ class LatestAverage(SwapAverages):
     # Methods that Keras calls.
 
     def on_train_begin(self, logs: Any = None) -> None:
+        batch_norm.refuse_other_names(self.model, self.data, "data")
         if self._owner not in (None, self.model):
             self._forget()
         self._owner = self.model
@@ -161,6 +163,7 @@ class LatestAverage(SwapAverages):
             warnings.warn(
                 f"There is no average: training ended before the first snapshot (`start_epoch` is {self.start_epoch}, "
                 f"`every` {self.every!r}), and the model keeps its weights.",
+                KerasOptimizersWarning,
                 stacklevel=2,
             )
         elif self.assign:
@@ -246,6 +249,7 @@ class LatestAverage(SwapAverages):
             warnings.warn(
                 f"Training goes on with epoch {epoch + 1}, and the callback has no snapshots of the epochs before: "
                 "averaging starts now.",
+                KerasOptimizersWarning,
                 stacklevel=2,
             )
 

@@ -8,6 +8,7 @@ import numpy as np
 from .. import arguments, batch_norm
 from ..files import listed, numbered
 from ..loss_valley import LossValley
+from ..notices import KerasOptimizersWarning
 from ..values import Held, Replaced, assign_all
 from .epochs import ByEpochs, automatic
 
@@ -81,6 +82,8 @@ class SWACallback(ByEpochs):
         n_tolerance: int >= 1, only for "auto": training stops after this many validations above the threshold.
         tolerance_ratio: float >= 0, only for "auto": the threshold is the mean loss of the `n_converge` validations
             times 1 + this.
+        snapshot_epoch: "first" or "last", after which of `swa_freq` epochs the weights enter the average: the first, as
+            in keras-swa, or the last, as in the paper, where the rate of a cycle is lowest.
 
     Attributes:
         swa_weights: list of arrays, float32 or wider, the average of the model's weights of
@@ -123,6 +126,7 @@ class SWACallback(ByEpochs):
         n_converge: int = 3,
         n_tolerance: int = 6,
         tolerance_ratio: float = 0.3,
+        snapshot_epoch: str = "first",
     ):
         super().__init__()
         # The valley of the validation loss, which says where averaging begins and ends.
@@ -131,7 +135,7 @@ class SWACallback(ByEpochs):
         self.start_epoch: Any = start_epoch
         if not automatic(start_epoch):
             self._valley, self.start_epoch = None, arguments.whole("start_epoch", start_epoch, 2, word="auto")
-        self._set_schedule(lr_schedule, swa_freq, swa_lr, swa_lr2)
+        self._set_schedule(lr_schedule, swa_freq, swa_lr, swa_lr2, snapshot_epoch)
         self.swa_freq = self.period
         if self._valley is not None and lr_schedule != "manual":
             arguments.refuse("lr_schedule", "'manual' where `start_epoch` is 'auto'", lr_schedule)
@@ -158,12 +162,12 @@ class SWACallback(ByEpochs):
     #: How variables of the callback's Keras are read and written, and which class of passes is for it.
     backend: Any
     pass_type: Any
-    update_batch_norm: Any
 
     def on_train_begin(self, logs: Any = None) -> None:
         model = self.model
         # First, because it refuses models that can't be trained.
         layers = self.pass_type().layers_of(model)
+        batch_norm.refuse_other_names(model, self.data, "data")
         # Left by an earlier fit(); the model may have got other weights since.
         self._held = None
         self._failed()
@@ -176,7 +180,7 @@ class SWACallback(ByEpochs):
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
         super().on_epoch_begin(epoch, logs)
-        if self._valley is None and epoch == self.start_epoch - 1:
+        if self._valley is None and epoch == self.first_epoch - 1:
             self._say(epoch, "averaging of weights starts")
         if not self.trains(epoch):
             self._end_valley()
@@ -205,13 +209,18 @@ class SWACallback(ByEpochs):
             self._finish(self.model)
             self._final = self._trainable_values(self.model)
         else:
-            warnings.warn(f"There is no average: {self._why()}, and the model keeps its weights.", stacklevel=2)
+            warnings.warn(
+                f"There is no average: {self._why()}, and the model keeps its weights.",
+                KerasOptimizersWarning,
+                stacklevel=2,
+            )
+        self._say_rate()
         self._train_is_over()
 
     def _why(self):
         """Why there is no average."""
         if self._valley is None:
-            return f"training ended before epoch {self.start_epoch} did"
+            return f"training ended before epoch {self.first_epoch} did"
         if not self._valley.validations:
             return "`start_epoch` 'auto' needs the loss of validation data, and there was none"
         return f"the validation loss fell to the end (`n_converge` is {self.n_converge})"
@@ -220,7 +229,7 @@ class SWACallback(ByEpochs):
 
     @property
     def first_epoch(self) -> int:
-        return self.start_epoch if self._valley is None else 0
+        return super().first_epoch if self._valley is None else 0
 
     def _is_due(self, epoch):
         return self._valley is None and super()._is_due(epoch)
@@ -239,6 +248,7 @@ class SWACallback(ByEpochs):
                 warnings.warn(
                     f"`start_epoch` 'auto' needs the loss of validation data, and epoch {epoch + 1} has none: give "
                     "fit() `validation_data` or `validation_split`.",
+                    KerasOptimizersWarning,
                     stacklevel=2,
                 )
             return
@@ -331,12 +341,13 @@ class SWACallback(ByEpochs):
             self._put(model, self._finished)
         elif layers and self.data is not None:
             self._say(self._epochs - 1, "pass over `data`, to recalibrate batch norm")
-            self.update_batch_norm(model, self.data, self.batch_size or 32, verbose=0)
+            batch_norm.recalibrate_with(self.pass_type(), model, self.data, self.batch_size or 32)
         self._held = None
         if layers and self._finished is None and self.data is None:
             warnings.warn(
                 "Training stopped before its last epoch, in which batch norm is recalibrated: call "
                 "update_batch_norm(model, x).",
+                KerasOptimizersWarning,
                 stacklevel=2,
             )
         self._say(self._epoch, "the model's weights are the average now")
@@ -361,6 +372,7 @@ class SWACallback(ByEpochs):
             warnings.warn(
                 "The model's weights are not the average: a callback after SWACallback has set others, as "
                 "EarlyStopping with `restore_best_weights` does at the end of training. Put it before SWACallback.",
+                KerasOptimizersWarning,
                 stacklevel=2,
             )
 

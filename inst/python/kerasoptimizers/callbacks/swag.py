@@ -4,6 +4,7 @@ import warnings
 from typing import Any
 
 from .. import arguments
+from ..notices import KerasOptimizersWarning
 from ..posterior import Posterior
 from ..sampling import Sampled
 from .epochs import ByEpochs
@@ -42,6 +43,8 @@ class SWAG(Sampled, ByEpochs):
         verbose: int, 0 for silence or 1 for messages.
         backup_dir: str or path, a folder for this training alone, in which the snapshots are kept after each epoch
             (of the last two epochs, about `rank` + 4 times the size of the weights each) until training is done.
+        snapshot_epoch: "first" or "last", after which of `freq` epochs a snapshot is taken; in a cycle the last one has
+            the lowest rate.
 
     Attributes:
         snapshots: int, how many were taken.
@@ -75,13 +78,14 @@ class SWAG(Sampled, ByEpochs):
         verbose: int = 0,
         *,
         backup_dir: Any = None,
+        snapshot_epoch: str = "first",
     ):
         super().__init__()
         self.start_epoch: Any = arguments.optional(
             lambda name, value: arguments.whole(name, value, 2), "start_epoch", start_epoch
         )
         self.posterior = Posterior(arguments.whole("rank", rank, 0))
-        self._set_schedule(lr_schedule, freq, swa_lr, swa_lr2)
+        self._set_schedule(lr_schedule, freq, swa_lr, swa_lr2, snapshot_epoch)
         self.freq = self.period
         self.verbose = arguments.switch("verbose", verbose)
         self._set_backup(backup_dir)
@@ -92,7 +96,7 @@ class SWAG(Sampled, ByEpochs):
         return self.posterior.rank
 
     def settings(self) -> dict[str, Any]:
-        names = ("start_epoch", "freq", "lr_schedule", "swa_lr", "swa_lr2", "verbose")
+        names = ("start_epoch", "freq", "lr_schedule", "swa_lr", "swa_lr2", "verbose", "snapshot_epoch")
         return {name: getattr(self, name) for name in names}
 
     def on_train_begin(self, logs: Any = None) -> None:
@@ -107,9 +111,11 @@ class SWAG(Sampled, ByEpochs):
         if self.snapshots < 2:
             count = "one snapshot" if self.snapshots else "no snapshot"
             warnings.warn(
-                f"SWAG has {count}, and needs two or more: training ended too soon after epoch {self.start_epoch}.",
+                f"SWAG has {count}, and needs two or more: training ended too soon after epoch {self.first_epoch}.",
+                KerasOptimizersWarning,
                 stacklevel=2,
             )
+        self._say_rate()
         self._train_is_over()
 
     def forget(self) -> None:
@@ -121,7 +127,7 @@ class SWAG(Sampled, ByEpochs):
         except ValueError as error:
             if "finite" not in str(error):
                 raise
-            warnings.warn(f"SWAG skipped epoch {self._epoch + 1}: {error}", stacklevel=2)
+            warnings.warn(f"SWAG skipped epoch {self._epoch + 1}: {error}", KerasOptimizersWarning, stacklevel=2)
             return
         self._say(self._epoch, f"snapshot number {self.snapshots} of the weights")
 

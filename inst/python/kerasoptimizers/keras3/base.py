@@ -51,6 +51,15 @@ class Base(LegacyMethods, keras.optimizers.Optimizer):
         with self.outside_of_traces(), place:
             return self.add_variable(shape=shape, initializer=initializer, dtype=dtype, name=name, **sharding)
 
+    def refuse_other_model(self) -> None:
+        """Raise where a model that this optimizer was not built for begins to train.
+
+        On JAX the steps can't notice: they have the values of variables only.
+        """
+        model = private.training_on_jax() if self.built and self.backend.name == "jax" else None
+        if model is not None and private.trained_variables(self):
+            gradients.refuse_unknown(self, model.trainable_variables)
+
     def outside_of_traces(self):
         """Where variables are made at once, also while TensorFlow traces a step."""
         if self.backend.name != "tensorflow":

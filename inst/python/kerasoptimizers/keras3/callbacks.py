@@ -20,7 +20,6 @@ class OfKeras3:
     early_stopping = keras.callbacks.EarlyStopping
     backend = Base.backend
     pass_type = staticmethod(batch_norm.pass_type)
-    update_batch_norm = staticmethod(batch_norm.update_batch_norm)
 
     @staticmethod
     def new_variable(shape: tuple[int, ...], dtype: str) -> Any:

@@ -40,6 +40,12 @@ class LARS(lars.LARS, Base):
             self._prepare(variables)
             self.set_weights_from_file()
 
+    @property
+    def variables(self) -> Any:
+        """All variables: the count and the learning rate, then the momentums."""
+        self.refuse_other_model()
+        return super().variables
+
     @staticmethod
     def _momentum_name(variable):
         path = getattr(variable, "path", variable.name).replace("/", "_").replace(":", "_")

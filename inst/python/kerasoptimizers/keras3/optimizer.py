@@ -106,6 +106,7 @@ class AveragingOptimizer(optimizer.AveragingOptimizer, Base):
     @property
     def variables(self) -> VariableList:
         """All variables: the inner optimizer's (its count first), then the averages."""
+        self.refuse_other_model()
         return VariableList([*self.optimizer.variables, *self.saved_variables()])
 
     def build(self, variables: Any) -> None:

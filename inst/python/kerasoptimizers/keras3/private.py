@@ -3,6 +3,9 @@
 `tests/python/test_private_names.py` fails on a Keras that renames one. What we override is in `OVERRIDDEN`.
 """
 
+import sys
+from types import FrameType
+
 import keras
 from keras.src.backend.common.stateless_scope import in_stateless_scope as in_stateless_scope
 
@@ -56,6 +59,21 @@ def sum_over_replicas(optimizer, pairs):
 def strategy(optimizer):
     """The TensorFlow strategy an optimizer was made under."""
     return optimizer._distribution_strategy
+
+
+def training_on_jax():
+    """The model whose training on JAX asks for the values of an optimizer's variables, in the functions that run now.
+
+    Returns:
+        A Keras model, or None.
+    """
+    frame: FrameType | None = sys._getframe(1)
+    # A LossScaleOptimizer may be between.
+    for _ in range(8):
+        if frame is None or frame.f_code.co_name == "_get_jax_state":
+            return None if frame is None else frame.f_locals.get("self")
+        frame = frame.f_back
+    return None
 
 
 def layout(variable):

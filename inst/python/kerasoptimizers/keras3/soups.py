@@ -4,9 +4,9 @@ import keras
 
 from ..soups import Soups
 from .base import Base
-from .batch_norm import pass_type, update_batch_norm
+from .batch_norm import pass_type
 
-_soups = Soups(keras, Base, pass_type, update_batch_norm)
+_soups = Soups(keras, Base, pass_type)
 
 average_models = _soups.average_models
 average_checkpoints = _soups.average_checkpoints

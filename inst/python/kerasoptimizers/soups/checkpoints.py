@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from .. import arguments
+from ..notices import KerasOptimizersWarning
 from . import arithmetic
 from .sources import is_tensorflow_checkpoint
 
@@ -109,7 +110,9 @@ class Checkpoints:
     def _first(self, found, n):
         if len(found) < n:
             warnings.warn(
-                f"`n` is {n}, and '{self.directory}' has {len(found)} checkpoints: the mean is of those.", stacklevel=4
+                f"`n` is {n}, and '{self.directory}' has {len(found)} checkpoints: the mean is of those.",
+                KerasOptimizersWarning,
+                stacklevel=4,
             )
         return found[:n]
 

@@ -11,6 +11,7 @@ import numpy as np
 
 from .. import arguments, batch_norm
 from ..batch_norm.data import leaves
+from ..notices import KerasOptimizersWarning
 from ..values import Held, Replaced, variables_of
 from . import arithmetic
 from .checkpoints import Checkpoints
@@ -31,13 +32,11 @@ class Soups:
         keras: the module.
         base: the class that our optimizers of this Keras build on.
         pass_type: function that gives the class of batch-norm passes.
-        update_batch_norm: the function of that name.
         further: function of a model that gives the states which its Keras doesn't count among its variables.
     """
 
-    def __init__(self, keras: Any, base: Any, pass_type: Any, update_batch_norm: Any, further: Any = lambda model: []):
+    def __init__(self, keras: Any, base: Any, pass_type: Any, further: Any = lambda model: []):
         self._keras, self._base, self._pass_type, self._further = keras, base, pass_type, further
-        self._update_batch_norm = update_batch_norm
         self._number = 2 if keras.__name__ == "tf_keras" else 3
 
     def average_models(
@@ -358,13 +357,14 @@ class Soups:
 
     def _recalibrate(self, model, data, batch_size):
         if data is not None:
-            self._update_batch_norm(model, data, batch_size, verbose=0)
+            batch_norm.recalibrate_with(self._pass_type(), model, data, batch_size)
 
     def _warn_of_batch_norm(self, model, data):
         if data is None and self._pass_type().layers_of(model):
             warnings.warn(
                 "The batch-norm statistics are the mean of the models', which fits no weights: give `data`, or call "
                 "update_batch_norm(model, x).",
+                KerasOptimizersWarning,
                 stacklevel=4,
             )
 
@@ -602,7 +602,7 @@ class _Kitchen:
         if self._held is not None:
             self._held.keep()
         for text in self._warnings:
-            warnings.warn(text, stacklevel=5)
+            warnings.warn(text, KerasOptimizersWarning, stacklevel=5)
         return self.model
 
 

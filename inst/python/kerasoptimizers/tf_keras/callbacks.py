@@ -21,7 +21,6 @@ class OfKeras2:
     early_stopping = tf_keras.callbacks.EarlyStopping
     backend = Base.backend
     pass_type = staticmethod(batch_norm.pass_type)
-    update_batch_norm = staticmethod(batch_norm.update_batch_norm)
 
     @staticmethod
     def new_variable(shape: tuple[int, ...], dtype: str) -> Any:

@@ -5,9 +5,9 @@ import tf_keras
 from ..soups import Soups
 from . import private
 from .base import Base
-from .batch_norm import pass_type, update_batch_norm
+from .batch_norm import pass_type
 
-_soups = Soups(tf_keras, Base, pass_type, update_batch_norm, further=private.random_states)
+_soups = Soups(tf_keras, Base, pass_type, further=private.random_states)
 
 average_models = _soups.average_models
 average_checkpoints = _soups.average_checkpoints
