@@ -376,7 +376,7 @@ test_that("with several learning rates the moments are shown alone", {
 })
 
 test_that("ggplot2 finds the methods of autoplot(), wherever it is called from", {
-  skip_if_not_installed("ggplot2")
+  skip_without_ggplot2()
   classes <- c(paste0("kerasoptimizers.", c("SlottedOptimizer", "SWALearningRate", "SWACallback", "SWAG")),
                "kerasoptimizers_loss_plane", "keras.src.trainers.trainer.Trainer", "tf_keras.src.engine.training.Model")
   for (class in classes) {
