@@ -10,7 +10,7 @@ if (length(missing) > 0) {
   message("kerasoptimizers: the vignettes need these R packages, too: ", toString(missing))
   quit(status = 1)
 }
-if (!nzchar(Sys.getenv("RETICULATE_PYTHON")) || !reticulate::py_module_available("tensorboard")) {
+if ((length(names) == 0 || "tuning" %in% names) && !reticulate::py_module_available("tensorboard")) {
   message("kerasoptimizers: keras3 needs the Python package tensorboard for the vignette tuning")
   quit(status = 1)
 }
