@@ -105,7 +105,8 @@
 #' @param tolerance_ratio Only for `start_epoch = "auto"`: how far the threshold is above the loss at the start, as a
 #'   part of that loss: a number, 0 or more.
 #' @param snapshot_epoch After which of the `swa_freq` epochs the weights enter the average: `"first"`, the
-#'   default, as in keras-swa, or `"last"`, as in the paper. Then the first snapshot comes after epoch `start_epoch + swa_freq - 1`.
+#'   default, as in keras-swa, or `"last"`, as in the paper. Then the first snapshot comes after epoch
+#'   `start_epoch + swa_freq - 1`.
 #' @returns A Python callback for `fit()` of the R package keras3 or keras (see
 #'   [kerasoptimizers-package] for which).
 #' @section Next step:

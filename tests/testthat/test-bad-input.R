@@ -288,6 +288,7 @@ rows(
   predict_samples(dead, NULL, iris_x), predict_samples(list(), NULL, iris_x), predict_samples(model, NULL, "x"),
   predict_samples(model, NULL, iris_x, data = "x"), predict_interval(model, NULL, iris_x, level = 2),
   predict_interval(model, NULL, iris_x, type = "mean"), predict_interval(model, NULL, iris_x, noise = "a"),
+  callback_swa(2, snapshot_epoch = "end"), callback_swag(2, snapshot_epoch = 1),
   callback_swag(2, rank = -1), callback_swag(2, freq = 0), callback_swag(2, backup_dir = TRUE),
   loss_gaussian_nll(0), loss_gaussian_nll("a"), measure_probabilities(NULL, 0.5), measure_probabilities(1, "p"),
   measure_probabilities(1, 0.5, bins = 0), measure_predictions(NULL, iris_x, 1),
