@@ -27,10 +27,10 @@
 #' @examplesIf Sys.getenv("RETICULATE_PYTHON") != "" && reticulate::py_module_available("keras")
 #' keras <- reticulate::import("keras")
 #' model <- keras$Sequential(list(keras$layers$Dense(1L)))
-#' model$compile(optimizer_swa("sgd", start_averaging = 20, average_period = 5), loss = "mse")
+#' model$compile(optimizer_swa("sgd", start_averaging = 10, average_period = 2), loss = "mse")
 #' x <- matrix(rnorm(200), ncol = 2)
 #' y <- x %*% c(1, -1)
-#' history <- model$fit(x, y, epochs = 20L, verbose = 0L, validation_split = 0.2,
+#' history <- model$fit(x, y, epochs = 10L, verbose = 0L, validation_split = 0.2,
 #'                      callbacks = list(callback_swap_averages(weights_too = TRUE)))
 #' if (requireNamespace("ggplot2", quietly = TRUE)) plot_averaging(history)
 plot_averaging <- function(history, metric = NULL) {
