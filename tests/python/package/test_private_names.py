@@ -28,6 +28,7 @@ TESTED = {
         "_compile_config",
         "_distribution_strategy",
         "_flatten_layers",
+        "_get_jax_state",
         "_iterations",
         "_jax_state",
         "_jax_state_synced",
@@ -402,6 +403,23 @@ def test_a_state_that_is_forgotten_is_not_given_to_the_variables(generation):
     model.jax_state_sync()
     for variable, value in zip(model.trainable_variables, before):
         np.testing.assert_array_equal(variable.numpy(), value)
+
+
+@pytest.mark.skipif(BACKEND != "jax", reason="Only on JAX a model has a state.")
+@only_keras3
+def test_the_model_whose_training_asks_for_the_values_of_an_optimizer_is_found(generation):
+    model, seen = new_model(generation), []
+
+    class Watched(keras.optimizers.SGD):
+        @property
+        def variables(self):
+            seen.append(private("keras3").training_on_jax())
+            return super().variables
+
+    model.compile(Watched(), "mse")
+    assert set(seen) <= {None}
+    fit(model)
+    assert {found for found in seen if found is not None} == {model}
 
 
 @pytest.mark.skipif(BACKEND != "jax", reason="Only on JAX values are taken.")
