@@ -791,7 +791,8 @@ def test_named_inputs_that_the_model_does_not_have_are_left_out(kit):
     inputs = {name: kit.keras.Input((1,), name=name) for name in "qpr"}
     model = kit.keras.Model(inputs, layers.BatchNormalization()(layers.Concatenate()(list(inputs.values()))))
     parts = {name: X[:, i] for i, name in enumerate("qpr")}
-    with warnings.catch_warnings(action="error"):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)
         update(kit, model, {"a": X[:, 3], **dict(reversed(parts.items())), "z": X[:, 3]})
     assert_exact(model.layers[-1], X[:, :3])
 

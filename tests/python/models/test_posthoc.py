@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from generations import GENERATIONS, Generation
-from kerasoptimizers import posthoc_average, posthoc_scores
+from kerasoptimizers import KerasOptimizersWarning, posthoc_average, posthoc_scores
 from kerasoptimizers.posthoc import Rebuilding, coefficients
 from kerasoptimizers.snapshots import Anatomy, Folder, _from_bfloat16, _narrowed, _to_bfloat16
 from kerasoptimizers.widths import gamma_of
@@ -385,7 +385,7 @@ def test_data_recompute_batch_norm_for_the_average(generation, tmp_path):
     model = fit(compiled(generation), 2, generation.AverageSnapshots(tmp_path))
     other = build(generation, 3)
     with warnings.catch_warnings():
-        warnings.simplefilter("error")
+        warnings.simplefilter("error", KerasOptimizersWarning)
         posthoc_average(other, tmp_path, 0.07, data=X)
     dense = other.layers[0]
     outputs = X @ dense.kernel.numpy() + dense.bias.numpy()

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from generations import GENERATIONS, METHODS, Generation, average_slot
+from kerasoptimizers import KerasOptimizersWarning
 
 pytestmark = pytest.mark.sample
 
@@ -113,7 +114,7 @@ def test_where_every_snapshot_was_refused_the_error_says_so(generation, action):
 def test_without_the_check_the_average_is_what_arithmetic_makes_it(generation, method):
     optimizer, model = make(generation, method, check_finite=False)
     with warnings.catch_warnings():
-        warnings.simplefilter("error")
+        warnings.simplefilter("error", KerasOptimizersWarning)
         warnings.filterwarnings("ignore", message=".*holds the weights to train on")
         fit(model, bad_batches=[3])
     assert optimizer.refused == 0
@@ -128,7 +129,7 @@ def test_updates_at_which_no_average_is_due_are_not_checked(generation):
     fit(model, batches=1)
     recover(optimizer, model, own)
     with warnings.catch_warnings():
-        warnings.simplefilter("error")
+        warnings.simplefilter("error", KerasOptimizersWarning)
         fit(model, batches=2)
     assert (optimizer.refused, optimizer.snapshots) == (0, 2)
 

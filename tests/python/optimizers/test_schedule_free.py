@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from generations import GENERATIONS, Generation, assert_same
+from kerasoptimizers import KerasOptimizersWarning
 
 pytestmark = pytest.mark.sample
 
@@ -119,7 +120,7 @@ def test_fit_says_once_that_the_model_holds_weights_to_train_on(generation, meth
         name in line for name in ["assign_average_vars()", "SwapAverages", "R's callback_swap_averages()"]
     )
     with warnings.catch_warnings():
-        warnings.simplefilter("error")
+        warnings.simplefilter("error", KerasOptimizersWarning)
         fit(model)
 
 
