@@ -67,6 +67,8 @@ class Averages:
         self.refused: Any = None
         self._positions: dict[Any, int] = {}
         self.to_start: list[tuple[Any, Any]] = []
+        #: What a file holds of averages, until all the variables that they are of are known.
+        self.waiting: dict[str, Any] | None = None
         self._warned_of: int | None = 0 if warns else None
         self._warned_of_blend = False
         # Showing the averages: for each weight whether it is done, what rounding took off an average that a
@@ -172,6 +174,8 @@ class Averages:
     def has_average(self) -> bool:
         """Whether there is an average: for SWA, from the first snapshot on."""
         self.warn_of_refusals()
+        if self.waiting is not None:
+            return False
         return bool(self.variables) and not (self.rule.starts_empty and self.number("snapshots") == 0)
 
     @property
@@ -219,6 +223,11 @@ class Averages:
         """Raise where there is no average yet."""
         if self.has_average:
             return
+        if self.waiting is not None:
+            raise ValueError(
+                f"{action}() needs the averages of the file that was loaded, which wait for the model's non-trainable "
+                "weights: call optimizer.shadow_copy(model) first (in R shadow_copy(model$optimizer, model))."
+            )
         needs = f"{action}() needs an average, and there is none yet"
         if not self.variables:
             # Without trainable weights TensorFlow's fit() does not ask for any update.
@@ -377,6 +386,10 @@ class Averages:
             store: dict or HDF5 group.
             variables: list, the averages' own and whatever else the optimizer saves.
         """
+        if self.waiting is not None:
+            for key, value in self.waiting.items():
+                store[key] = value
+            return
         for i, variable in enumerate(variables):
             store[str(i)] = self.backend.numpy(variable)
         if self.shown:

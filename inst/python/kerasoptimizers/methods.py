@@ -282,7 +282,6 @@ class ExponentialMovingAverage(AveragingOptimizer):
 
     # With non-trainable weights: whether they are known, and averages read from a file before.
     _knows_all: bool
-    _loaded: dict[str, Any] | None
 
     def __init__(
         self,
@@ -345,7 +344,7 @@ class ExponentialMovingAverage(AveragingOptimizer):
             )
         super().__init__(optimizer, rule, name, settings, given)
         # Past the tracking of attributes.
-        vars(self).update(_knows_all=trainable_weights_only, _loaded=None)
+        vars(self)["_knows_all"] = trainable_weights_only
 
     def get_config(self) -> dict[str, Any]:
         config = super().get_config()
@@ -368,15 +367,24 @@ class ExponentialMovingAverage(AveragingOptimizer):
             return
         self.averages.add(others)
         vars(self)["_knows_all"] = True
-        if self._loaded is not None:
-            self.load_own_variables(self._loaded)
-            vars(self)["_loaded"] = None
+        loaded, self.averages.waiting = self.averages.waiting, None
+        if loaded is not None:
+            self.load_own_variables(loaded)
+
+    def meet(self, model: Any) -> None:
+        if self.averages.waiting is not None:
+            self.shadow_copy(model)
+
+    @property
+    def has_shadow_copy(self) -> bool:
+        return self._knows_all and super().has_shadow_copy
 
     def require_ready(self) -> None:
         if not self._knows_all:
             raise ValueError(
-                "`trainable_weights_only` is False: call shadow_copy(model) before training, so that the "
-                "non-trainable weights are known."
+                "`trainable_weights_only` is False: call optimizer.shadow_copy(model) before training (in R "
+                "shadow_copy(model$optimizer, model)), so that the non-trainable weights are known. After this error "
+                "call compile() again, too."
             )
         super().require_ready()
 
@@ -384,7 +392,7 @@ class ExponentialMovingAverage(AveragingOptimizer):
         if self._knows_all:
             super().load_own_variables(store)
         else:
-            vars(self)["_loaded"] = {key: np.array(store[key]) for key in store.keys()}
+            self.averages.waiting = {key: np.array(store[key]) for key in store.keys()}
 
     def update_average(self, strategy: Any = None) -> None:
         """Move the averages once more, for the last update; training does this by itself.

@@ -233,6 +233,9 @@ class AveragingOptimizer(LegacyMethods):
         """Whether the averages exist, that is, whether the optimizer is built."""
         return self.averages.built
 
+    def meet(self, model: Any) -> None:
+        """Do what needs the model. Every function that is given a model calls it, and so do callbacks."""
+
     @property
     def has_average(self) -> bool:
         """Whether the averages hold an average: for SWA, from the first snapshot on."""
@@ -469,6 +472,8 @@ def averaging_optimizer(model: Any) -> AveragingOptimizer:
     optimizer = compiled = model if hasattr(model, "inner_optimizer") else getattr(model, "optimizer", None)
     while optimizer is not None and not isinstance(optimizer, AveragingOptimizer):
         optimizer = getattr(optimizer, "inner_optimizer", None)
+    if optimizer is not None and compiled is not model:
+        optimizer.meet(model)
     if optimizer is None:
         found = "but is not compiled" if compiled is None else f"not with {type(compiled).__name__}"
         raise ValueError(f"`model` must be compiled with an averaging optimizer such as SWA, {found}.")

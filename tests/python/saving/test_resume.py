@@ -18,6 +18,7 @@ import numpy as np
 import pytest
 
 from generations import GENERATIONS, Generation, assert_same
+from kerasoptimizers import assign_average_vars
 from processes import run_python
 
 BACKEND = keras.backend.backend()
@@ -371,6 +372,38 @@ def test_a_model_saved_while_swapped_loads_swapped_and_swaps_back(kit, dtype, tm
         assert_same(state(model), before)
         model.optimizer.swap_weights()
         assert_same(state(model), swapped)
+
+
+@pytest.mark.skipif(BACKEND == "jax", reason="on JAX only trainable weights can be averaged")
+def test_averages_of_all_weights_wait_for_a_loaded_model_and_are_not_lost(kit, tmp_path):
+    layers = kit.keras.layers
+    model = kit.keras.Sequential([kit.keras.Input((4,)), layers.Dense(3), layers.BatchNormalization(), layers.Dense(1)])
+    optimizer = kit.ExponentialMovingAverage("sgd", average_decay=0.9, trainable_weights_only=False)
+    model.compile(optimizer, kit.keras.losses.MeanSquaredError())
+    optimizer.shadow_copy(model)
+    train(model, 0, 10)
+    path, again = tmp_path / "model.keras", tmp_path / "again.keras"
+    model.save(path)
+    own, both = state(model), model.weights
+    expected = [np.array(optimizer.get_slot(v, "average").numpy()) for v in both]
+    assert not any(np.array_equal(a, v.numpy()) for a, v in zip(expected, both, strict=True))
+
+    loaded = kit.keras.models.load_model(path)
+    assert not loaded.optimizer.has_shadow_copy and not loaded.optimizer.has_average
+    for call in (lambda: loaded.optimizer.assign_average_vars(loaded.variables), loaded.optimizer.swap_weights):
+        with pytest.raises(ValueError, match="needs the averages of the file that was loaded, .*shadow_copy"):
+            call()
+    # Who saves it now saves what waits, too.
+    loaded.save(again)
+    # A function that is given the model needs nothing.
+    for file in (path, again):
+        loaded = kit.keras.models.load_model(file)
+        assign_average_vars(loaded)
+        assert loaded.optimizer.has_shadow_copy
+        assert_same([v.numpy() for v in loaded.weights], expected)
+    loaded = kit.keras.models.load_model(again)
+    loaded.optimizer.shadow_copy(loaded)
+    assert_same(state(loaded), own)
 
 
 # What a file holds.
