@@ -259,7 +259,7 @@ draw_coverage <- function(data) {
   .data <- rlang::.data
   calibration_picture(data, ggplot2::aes(.data$level, .data$coverage)) +
     ggplot2::geom_point(size = 2) +
-    ggplot2::labs(title = "How many observations are in their interval?", x = "level of the interval",
+    ggplot2::labs(title = "How many values are in their interval?", x = "level of the interval",
                   y = "part of the observations in it")
 }
 

@@ -341,7 +341,7 @@ plot.kerasoptimizers.SWAG <- function(x, scale = 0.5, ...) {
     ggplot2::expand_limits(x = 0) +
     ggplot2::labs(
       title = paste("How much draws vary:", format_count(found$snapshots), "snapshots, scale", scale),
-      subtitle = "Median, middle half and middle 90 % of a weight array's elements.",
+      subtitle = "Median, middle half and middle 90 % within each array",
       x = "standard deviation", y = NULL
     ) +
     picture_theme() +

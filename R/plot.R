@@ -69,6 +69,14 @@ plot.kerasoptimizers.SlottedOptimizer <- function(x, updates = NULL, ...) {
   facts <- facts_of(live(x, "optimizer"))
   given <- facts$settings
   first <- c(given$start_averaging, given$start_step, 0)[[1]]
+  if (is.character(first)) {
+    if (!x$start_is_known && is.null(updates)) {
+      abort_argument(sprintf(
+        "`updates` must be given: when `start_averaging = \"%s\"` is in updates is known when fit() begins.", first
+      ), rlang::current_env())
+    }
+    first <- if (x$start_is_known) x$averages$rule$first else 0
+  }
   # LARS, which averages nothing, has no inner optimizer.
   averages <- !is.null(facts$inner)
   period <- if (averages) c(given$average_period, given$sync_period, given$update_period, 1)[[1]] else 100

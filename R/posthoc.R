@@ -222,7 +222,7 @@ draw_posthoc <- function(data, metric) {
       title = paste0("Averages of different widths: ", metric),
       subtitle = paste0(
         if (one) sprintf("After %s updates. ", format_long(moments)),
-        "Filled points: widths that were kept during training."
+        "Filled points: widths kept in training."
       ),
       x = "width (sigma_rel)", y = metric
     ) +

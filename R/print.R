@@ -446,8 +446,7 @@ format_rate <- function(facts) {
 format_next <- function(facts) {
   if (is.null(facts$next_due)) return("known when fit() begins")
   more <- facts$next_due - facts$updates + 1
-  c(sprintf("after update number %s (the first is 0)", format_count(facts$next_due)),
-    paste(if (more == 1) "1 update" else paste(format_count(more), "updates"), "from now"))
+  if (more == 1) "after the next update" else sprintf("after %s more updates", format_count(more))
 }
 
 format_count <- function(x) format(x, scientific = FALSE, trim = TRUE)

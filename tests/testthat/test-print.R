@@ -17,7 +17,7 @@ for (module in c("keras", "tf_keras")) {
     expect_match(lines, "^Learning rate: +0.25$", all = FALSE)
     expect_match(lines, "^Updates: +0$", all = FALSE)
     expect_match(lines, "^Snapshots: +0$", all = FALSE)
-    expect_match(lines, "^Next due: +after update number 12 .*, 13 updates from now$", all = FALSE)
+    expect_match(lines, "^Next due: +after 13 more updates$", all = FALSE)
     expect_match(lines, "^Averages: +none yet", all = FALSE)
     expect_false(any(grepl("Memory", printed(summary(optimizer)))))
   })
@@ -29,7 +29,7 @@ for (module in c("keras", "tf_keras")) {
     lines <- printed(optimizer)
     expect_match(lines, "^Updates: +30$", all = FALSE)
     expect_match(lines, "^Snapshots: +5$", all = FALSE)
-    expect_match(lines, "^Next due: +after update number 32 .*, 3 updates from now$", all = FALSE)
+    expect_match(lines, "^Next due: +after 3 more updates$", all = FALSE)
     expect_false(any(grepl("^(Averages|Swapped|Memory)", lines)))
     # 67 weights of 4 bytes.
     expect_match(printed(summary(optimizer)),
@@ -138,10 +138,10 @@ test_that("methods without snapshots say when they move next", {
   lines <- printed(optimizer_lookahead(keras$optimizers$Adam(rate, beta_1 = 0.5), 4))
   expect_match(lines, "^Inner optimizer: Adam, beta_1 = 0.5$", all = FALSE)
   expect_match(lines, "^Learning rate: +0.5, from SWALearningRate$", all = FALSE)
-  expect_match(lines, "^Next due: +after update number 3 .*, 4 updates from now$", all = FALSE)
+  expect_match(lines, "^Next due: +after 4 more updates$", all = FALSE)
   expect_false(any(grepl("Snapshots", lines)))
   model <- train(iris_model(optimizer_ema("sgd")))
-  expect_match(printed(model$optimizer), "number 30 .*, 1 update from now$", all = FALSE)
+  expect_match(printed(model$optimizer), "^Next due: +after the next update$", all = FALSE)
 })
 
 test_that("what is printed of Schedule-Free has its settings", {
@@ -149,7 +149,7 @@ test_that("what is printed of Schedule-Free has its settings", {
   lines <- printed(optimizer_schedule_free(keras$optimizers$SGD(0.5), warmup_steps = 20))
   expect_match(lines, "^<ScheduleFree for Keras 3>$", all = FALSE)
   expect_match(lines, "^Settings: +beta = 0.9, warmup_steps = 20, weight_lr_power = 2, r = 0", all = FALSE)
-  expect_match(lines, "^Next due: +after update number 0 .*, 1 update from now$", all = FALSE)
+  expect_match(lines, "^Next due: +after the next update$", all = FALSE)
 })
 
 test_that("lines break between settings, at any width and without UTF-8", {

@@ -180,7 +180,7 @@ class Sampled:
             needed = "2 snapshots" if scale > 0 else "1 snapshot"
             raise ValueError(
                 f"SWAG needs {needed} or more to draw weights from, and it has {self.snapshots}: "
-                "train beyond `start_epoch`, or call collect(model)."
+                "train beyond `start_epoch`, or call collect(model) (in R collect_snapshot())."
             )
 
     def sample(self, model: Any, scale: float = 0.5, seed: int | None = None) -> Sample:
