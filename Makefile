@@ -2,7 +2,7 @@
 #   PYTHON=/path/to/python3   the Python to make .venv from
 
 .DEFAULT_GOAL := help
-.PHONY: help setup backends linters example example-intervals uci lint test test-long test-newest vignettes check benchmark clean
+.PHONY: help setup backends linters example example-intervals uci lint test test-long test-newest vignettes check benchmark effects clean
 
 # The package itself, installed where only this checkout looks.
 installed := .R-library/kerasoptimizers/DESCRIPTION
@@ -17,6 +17,7 @@ help:
 	@echo 'make lint      lintr, ruff and mypy'
 	@echo 'make check     R CMD build and R CMD check --as-cran'
 	@echo 'make benchmark time and memory of everything, measured here; takes hours'
+	@echo 'make effects   what each method brings: five data sets, tuned rates; an hour on two cores; QUICK=1: minutes'
 	@echo 'make uci       SWAG and ensembles on 20 splits of Boston (and Concrete): benchmarks/uci.md; minutes'
 	@echo 'make vignettes run the vignettes anew (needs the R packages keras3 and keras)'
 	@echo 'make clean     remove what the others made here: .venv, .R-library, results'
@@ -64,6 +65,11 @@ vignettes: setup $(installed)
 
 benchmark: backends $(installed)
 	@tools/with-python.sh .venv/bin/python benchmarks/run.py --readme
+
+# Goes on where it stopped. Then the vignette is to be made anew: it reads vignettes/source/which-averaging.csv.
+effects: setup
+	@PYTHON='$(PYTHON)' tools/setup.sh jax effects
+	@.venv/bin/python benchmarks/effects.py $(if $(QUICK),--quick)
 
 uci: setup
 	@PYTHON='$(PYTHON)' tools/setup.sh jax
