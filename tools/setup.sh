@@ -4,7 +4,8 @@
 #
 # What only the tests need is added to .venv by name: jax, torch, oldest-keras (the oldest Keras 3 that pyproject.toml
 # promises), lint (ruff and mypy), newest (the newest of everything); and effects (scikit-learn), for `make effects`.
-# One that can't be installed gets one line here and a file .venv/missing-NAME with the reason, for tools/test.py and tools/lint.sh; the next run tries again.
+# One that can't be installed gets one line here and a file .venv/missing-NAME with the reason, for tools/test.py and
+# tools/lint.sh; the next run tries again.
 set -eu
 cd "$(dirname "$0")/.."
 
