@@ -25,6 +25,7 @@ import functools
 import itertools
 import multiprocessing
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -549,7 +550,13 @@ def main():
         plans = {name: Plan(name, options.quick, options.splits) for name in options.data}
         run(folder, plans, options.quick, options.processes)
     rows = report.trainings(folder / "trainings.csv")
-    report.write(rows, folder)
+    if not report.write(rows, folder):
+        return
+    subprocess.run(["Rscript", HERE / "effects.R", folder / "summary.csv", folder / "effects.png"])
+    if not options.quick and not options.out:
+        shutil.copyfile(folder / "chosen.csv", HERE / "effects.csv")
+        shutil.copyfile(folder / "summary.csv", HERE.parent / "vignettes" / "source" / "which-averaging.csv")
+    print(f"\nThe same in {folder / 'effects.md'}, as a picture in {folder / 'effects.png'}.")
 
 
 if __name__ == "__main__":

@@ -194,37 +194,36 @@ def pair(row, name, digits, times=1, sign=""):
     return f"{times * row[name]:{sign}.{digits}f} ± {times * row[name + '_error']:.{digits}f}"
 
 
-def tables(found):
-    """All results in Markdown: over the sets with classes, then set by set."""
-    lines = ["## Data sets with classes, mean of all", ""]
-    for setting in dict.fromkeys(row["setting"] for row in found):
-        rows = [row for row in overall(found) if row["setting"] == setting]
-        if not rows:
-            continue
-        lines += [f"### {setting}", ""]
-        lines += [
-            "| method | accuracy, % | more than plain | better, worse | NLL | ECE, % | time |",
-            "|---|---:|---:|---:|---:|---:|---:|",
-        ]
+def overview(found):
+    """A table for each setting, of the data sets with classes together, in Markdown."""
+    lines = []
+    rows = overall(found)
+    for setting in dict.fromkeys(row["setting"] for row in rows):
+        lines += [f"## {setting}: mean of the data sets with classes", ""]
+        lines += ["| method | accuracy, % | more than plain | better, worse | NLL | ECE, % | time |"]
+        lines += ["|---|---:|---:|---:|---:|---:|---:|"]
         for row in rows:
-            cells = (pair(row, "score", 2, 100), pair(row, "gain", 2, 100, "+"), f"{row['better']}, {row['worse']}")
-            cells += (pair(row, "nll", 3), pair(row, "ece", 1, 100), f"{row['time']:.2f}")
-            lines.append(f"| {row['method']} | {' | '.join(cells)} |")
+            if row["setting"] == setting:
+                cells = (row["method"], pair(row, "score", 2, 100), pair(row, "gain", 2, 100, "+"))
+                cells += (f"{row['better']}, {row['worse']}", pair(row, "nll", 3), pair(row, "ece", 1, 100))
+                lines.append(f"| {' | '.join(cells)} | {row['time']:.2f} |")
         lines.append("")
-    for data in dict.fromkeys(row["data"] for row in found):
-        numbers = data == "BostonHousing"
-        what, times, digits = ("RMSE", 1, 3) if numbers else ("accuracy, %", 100, 2)
-        lines += [f"## {data}", ""]
-        lines += [f"| rate | method | learning rate | {what} | better than plain | NLL | ECE, % | time |"]
-        lines += ["|---|---|---:|---:|---:|---:|---:|---:|"]
-        for row in found:
-            if row["data"] == data:
-                cells = (row["setting"], row["method"], f"{row['rate']:g}", pair(row, "score", digits, times))
-                cells += (pair(row, "gain", digits, times, "+"), pair(row, "nll", 3))
-                cells += ("" if numbers else pair(row, "ece", 1, 100), f"{row['time']:.2f}")
-                lines.append(f"| {' | '.join(cells)} |")
-        lines.append("")
-    return "\n".join(lines)
+    return lines
+
+
+def details(found, data):
+    """All results of one data set, in Markdown."""
+    numbers = data == "BostonHousing"
+    what, times, digits = ("RMSE", 1, 3) if numbers else ("accuracy, %", 100, 2)
+    lines = [f"## {data}", "", f"| rate | method | learning rate | {what} | better than plain | NLL | ECE, % | time |"]
+    lines.append("|---|---|---:|---:|---:|---:|---:|---:|")
+    for row in found:
+        if row["data"] == data:
+            cells = (row["setting"], row["method"], f"{row['rate']:g}", pair(row, "score", digits, times))
+            cells += (pair(row, "gain", digits, times, "+"), pair(row, "nll", 3))
+            cells += ("" if numbers else pair(row, "ece", 1, 100), f"{row['time']:.2f}")
+            lines.append(f"| {' | '.join(cells)} |")
+    return [*lines, ""]
 
 
 def save(path, rows):
@@ -245,12 +244,18 @@ def chosen(rows):
 
 
 def write(rows, folder):
-    """Files in the folder of the results: effects.md, summary.csv and chosen.csv. The tables are printed, too."""
+    """Files in the folder of the results: effects.md, summary.csv and chosen.csv. The main tables are printed, too.
+
+    Returns:
+        bool, whether there was anything to report.
+    """
     found = summary(rows)
     if not found:
-        return
-    text = tables(found)
-    (folder / "effects.md").write_text(text, encoding="utf-8")
+        return False
+    data = list(dict.fromkeys(row["data"] for row in found))
+    everything = overview(found) + [line for name in data for line in details(found, name)]
+    (folder / "effects.md").write_text("\n".join(everything), encoding="utf-8")
     save(folder / "summary.csv", found)
     save(folder / "chosen.csv", chosen(rows))
-    print(text)
+    print("\n".join(overview(found) + details(found, "BostonHousing") * ("BostonHousing" in data)))
+    return True
