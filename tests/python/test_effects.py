@@ -78,6 +78,16 @@ def test_gains_are_paired_and_their_errors_are_those_of_the_differences():
     assert found["clear"] == 0 and found["time"] == pytest.approx(1.25)
 
 
+def test_averages_are_compared_with_a_schedule_too():
+    rows = [row(report.PLAIN, 1, split, 0.5) for split in range(3)]
+    rows += [row("SWA", 1, split, 0.6 + 0.1 * split) for split in range(3)]
+    rows += [row(report.PLAIN, 1, split, 0.5 + 0.2 * split, setting="cosine") for split in range(3)]
+    found = {(one["setting"], one["method"]): one for one in report.summary(rows)}
+    assert found["constant", "SWA"]["over_cosine"] == pytest.approx(0.0, abs=1e-12)
+    assert found["constant", "SWA"]["over_cosine_error"] == pytest.approx(0.1 / np.sqrt(3))
+    assert found["cosine", report.PLAIN]["over_cosine"] == 0
+
+
 def test_a_lower_error_is_a_gain():
     rows = [row(report.PLAIN, 1, split, 3.0, data="BostonHousing") for split in range(5)]
     rows += [row("SWA", 1, split, 2.8 + 0.01 * split, data="BostonHousing") for split in range(5)]
