@@ -14,7 +14,8 @@ plot_effects <- function(effects, methods = unique(effects$method)) {
   labels <- c(
     "constant rate", "cosine", "constant rate, 20 % wrong labels", "cosine, 20 % wrong labels"
   )
-  shown <- effects[effects$method %in% setdiff(methods, "plain SGD"), ]
+  # Without an interval where there is one split only.
+  shown <- effects[effects$method %in% setdiff(methods, "plain SGD") & is.finite(effects$gain_error), ]
   numbers <- shown$data == "BostonHousing"
   unit <- ifelse(numbers, "RMSE, 1000 $ less", "accuracy, points more")
   shown$panel <- factor(

@@ -483,7 +483,9 @@ def jobs(plans, quick, done, extra):
             for method in METHODS:
                 pairs += [(method, rate) for rate in extra.get((name, setting, method), ())]
             for split in range(plan.splits):
-                wanted = [pair for pair in pairs if report.key(name, setting, split, *pair) not in done]
+                # Those to try beyond may be among the others, if an earlier run had fewer splits.
+                wanted = {report.key(name, setting, split, *pair): pair for pair in pairs}
+                wanted = [pair for key, pair in wanted.items() if key not in done]
                 if wanted:
                     found.append((name, setting, split, wanted))
     # A run that is stopped has something of everything: split by split, and last what takes longest.

@@ -123,10 +123,10 @@ def summary(rows):
     """One dict for each data set, setting and method, with the chosen rate.
 
     `score` is accuracy or RMSE; `gain` is what it is better than that of plain SGD in the same split: higher accuracy,
-    or lower RMSE. `nll_gain` and `ece_gain` are positive where it is lower, and `over_cosine` is the gain over plain SGD
-    with a rate that falls along a cosine. Each has an `_error` beside it. `time` is the median over the splits of seconds, themselves medians over the rates, through those of plain SGD. `clear` is 1
-    or -1 where a 95 % t interval of the gain is above or below 0, otherwise 0: of 40 methods that do nothing, two are
-    clear.
+    or lower RMSE. `nll_gain` and `ece_gain` are positive where it is lower, and `over_cosine` is the gain over plain
+    SGD with a rate that falls along a cosine. Each has an `_error` beside it. `time` is the median over the splits of
+    seconds, themselves medians over the rates, through those of plain SGD. `clear` is 1 or -1 where a 95 % t interval
+    of the gain is above or below 0, otherwise 0: of 40 methods that do nothing, two are clear.
     """
     found, groups = [], grouped(rows)
     for (data, setting, method), by_rate in groups.items():

@@ -42,7 +42,10 @@ def test_a_rerun_trains_only_what_is_missing():
     done = {report.key(*one) for one in pairs[:-2]}
     assert effects.jobs(plans, False, done, {}) == [(*everything[-1][:3], everything[-1][3][-2:])]
     assert effects.jobs(plans, False, {report.key(*one) for one in pairs}, {}) == []
-    extra = {("Vowel", "cosine", "SWA"): [7.0]}
+    # A rate that is both usual and asked for is trained with once.
+    extra = {("Vowel", "cosine", "SWA"): [0.05, 7.0]}
+    again = effects.jobs(plans, False, set(), extra)
+    assert sum(len(of) for *_, of in again) == len(pairs) + 2
     found = effects.jobs(plans, False, {report.key(*one) for one in pairs}, extra)
     assert found == [("Vowel", "cosine", split, [("SWA", 7.0)]) for split in (0, 1)]
 
