@@ -17,7 +17,7 @@ help:
 	@echo 'make lint      lintr, ruff and mypy'
 	@echo 'make check     R CMD build and R CMD check --as-cran'
 	@echo 'make benchmark time and memory of everything, measured here; takes hours'
-	@echo 'make effects   what each method brings: five data sets, tuned rates; an hour on two cores; QUICK=1: minutes'
+	@echo 'make effects   what each method brings: five data sets, tuned rates; half an hour on two cores; QUICK=1: minutes'
 	@echo 'make uci       SWAG and ensembles on 20 splits of Boston (and Concrete): benchmarks/uci.md; minutes'
 	@echo 'make vignettes run the vignettes anew (needs the R packages keras3 and keras)'
 	@echo 'make clean     remove what the others made here: .venv, .R-library, results'

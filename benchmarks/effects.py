@@ -13,7 +13,7 @@ the best mean accuracy (or RMSE) on the held-out parts is taken; if that is the 
 one more is tried beyond it.
 
 Every training is a row of trainings.csv in the folder of the results, written as soon as it is done. A rerun trains
-only what is not there. Then effects_report.py makes tables of it. A full run takes about an hour on two cores.
+only what is not there. Then effects_report.py makes tables of it. A full run takes about 60 minutes of CPU time.
 
 An epoch is one compiled loop over its updates, given to Keras's fit() as one step: otherwise the work of fit() between
 such small updates would take most of the time. The callbacks are called as in any fit().
