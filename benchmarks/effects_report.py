@@ -207,12 +207,15 @@ def overview(found):
     rows = overall(found)
     for setting in dict.fromkeys(row["setting"] for row in rows):
         lines += [f"## {setting}: mean of the data sets with classes", ""]
-        lines += ["| method | accuracy, % | more than plain | better, worse | NLL | ECE, % | time |"]
-        lines += ["|---|---:|---:|---:|---:|---:|---:|"]
+        lines += [
+            "| method | accuracy, % | more than plain | better, worse | NLL | less than plain | ECE, % | less | time |"
+        ]
+        lines += ["|---|---:|---:|---:|---:|---:|---:|---:|---:|"]
         for row in rows:
             if row["setting"] == setting:
                 cells = (row["method"], pair(row, "score", 2, 100), pair(row, "gain", 2, 100, "+"))
-                cells += (f"{row['better']}, {row['worse']}", pair(row, "nll", 3), pair(row, "ece", 1, 100))
+                cells += (f"{row['better']}, {row['worse']}", pair(row, "nll", 3), pair(row, "nll_gain", 3, 1, "+"))
+                cells += (pair(row, "ece", 1, 100), pair(row, "ece_gain", 1, 100, "+"))
                 lines.append(f"| {' | '.join(cells)} | {row['time']:.2f} |")
         lines.append("")
     return lines
@@ -222,13 +225,15 @@ def details(found, data):
     """All results of one data set, in Markdown."""
     numbers = data == "BostonHousing"
     what, times, digits = ("RMSE", 1, 3) if numbers else ("accuracy, %", 100, 2)
-    lines = [f"## {data}", "", f"| rate | method | learning rate | {what} | better than plain | NLL | ECE, % | time |"]
-    lines.append("|---|---|---:|---:|---:|---:|---:|---:|")
+    lines = [f"## {data}", ""]
+    lines.append(f"| rate | method | learning rate | {what} | better than plain | NLL | less | ECE, % | less | time |")
+    lines.append("|---|---|---:|---:|---:|---:|---:|---:|---:|---:|")
     for row in found:
         if row["data"] == data:
             cells = (row["setting"], row["method"], f"{row['rate']:g}", pair(row, "score", digits, times))
-            cells += (pair(row, "gain", digits, times, "+"), pair(row, "nll", 3))
-            cells += ("" if numbers else pair(row, "ece", 1, 100), f"{row['time']:.2f}")
+            cells += (pair(row, "gain", digits, times, "+"), pair(row, "nll", 3), pair(row, "nll_gain", 3, 1, "+"))
+            cells += ("", "") if numbers else (pair(row, "ece", 1, 100), pair(row, "ece_gain", 1, 100, "+"))
+            cells += (f"{row['time']:.2f}",)
             lines.append(f"| {' | '.join(cells)} |")
     return [*lines, ""]
 
