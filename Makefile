@@ -69,6 +69,7 @@ benchmark: backends $(installed)
 # Goes on where it stopped. Then the vignette is to be made anew: it reads vignettes/source/which-averaging.csv.
 effects: setup
 	@PYTHON='$(PYTHON)' tools/setup.sh jax effects
+	@Rscript --no-save --no-restore tools/r-packages.R ggplot2 || true
 	@.venv/bin/python benchmarks/effects.py $(if $(QUICK),--quick)
 
 uci: setup
