@@ -2,7 +2,7 @@
 #   PYTHON=/path/to/python3   the Python to make .venv from
 
 .DEFAULT_GOAL := help
-.PHONY: help setup backends linters example example-intervals uci lint test test-long test-newest vignettes site check benchmark clean
+.PHONY: help setup backends linters example example-intervals uci lint test test-long test-newest vignettes site check benchmark effects clean
 
 # The package itself, installed where only this checkout looks.
 installed := .R-library/kerasoptimizers/DESCRIPTION
@@ -17,6 +17,7 @@ help:
 	@echo 'make lint      lintr, ruff and mypy'
 	@echo 'make check     R CMD build and R CMD check --as-cran'
 	@echo 'make benchmark time and memory of everything, measured here; takes hours'
+	@echo 'make effects   what each method brings: five data sets, tuned rates; half an hour on two cores; QUICK=1: minutes'
 	@echo 'make uci       SWAG and ensembles on 20 splits of Boston (and Concrete): benchmarks/uci.md; minutes'
 	@echo 'make site      the package site with help pages and articles, in docs/'
 	@echo 'make vignettes run the vignettes again (needs the R packages keras3, keras and tfruns, and tensorboard)'
@@ -69,6 +70,12 @@ site:
 
 benchmark: backends $(installed)
 	@tools/with-python.sh .venv/bin/python benchmarks/run.py --readme
+
+# Goes on where it stopped. Then the vignette is to be made anew: it reads vignettes/source/which-averaging.csv.
+effects: setup
+	@PYTHON='$(PYTHON)' tools/setup.sh jax effects
+	@Rscript --no-save --no-restore tools/r-packages.R ggplot2 || true
+	@.venv/bin/python benchmarks/effects.py $(if $(QUICK),--quick)
 
 uci: setup
 	@PYTHON='$(PYTHON)' tools/setup.sh jax

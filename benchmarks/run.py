@@ -14,6 +14,7 @@ import report
 
 HERE = Path(__file__).resolve().parent
 OURS = ("tensorflow", "jax", "torch", "keras2")
+#: In the order of report.PARTS.
 PARTS = {
     "step": (*OURS, "tfa"),
     "first_step": (*OURS, "tfa"),
@@ -48,11 +49,13 @@ def main():
         # After each part: what was measured is there, whatever happens to the rest.
         write_csv(found, options.out / "benchmarks.csv")
     machine = report.machine([sys.executable, *filter(None, [options.tfa_python])])
-    table = report.table(found)
-    print(f"{table}\n{machine}")
+    medians = report.medians(found)
+    print(f"{report.table(medians)}\n{machine}")
     report.plot(found, options.out / "benchmarks.png")
     if options.readme:
-        report.fill(HERE / "README.md", table, machine)
+        everything = report.merged(report.load(HERE / "results.csv"), medians)
+        report.save(HERE / "results.csv", everything)
+        report.fill(HERE / "README.md", report.short_table(everything), machine)
     if failed:
         sys.exit("Failed: " + "; ".join(failed))
 
@@ -78,7 +81,9 @@ def parse():
     parser.add_argument("--quick", action="store_true", help="a look: mlp only, few rounds")
     parser.add_argument("--tfa-python", metavar="PATH", help="a Python with TensorFlow Addons 0.23")
     parser.add_argument("--out", type=Path, default=HERE / "results", help="folder of CSV and PNG")
-    parser.add_argument("--readme", action="store_true", help="put the table into README.md")
+    parser.add_argument(
+        "--readme", action="store_true", help="write results.csv, and the lines that matter into README.md"
+    )
     options = parser.parse_args()
     for part in options.parts:
         if part not in PARTS:

@@ -3,8 +3,9 @@
 # .venv the Python packages of requirements.txt. It leaves existing ones alone. PYTHON names the Python to make .venv from.
 #
 # Packages for the tests alone are added to .venv by name: jax, torch, oldest-keras (the oldest Keras 3 that pyproject.toml
-# promises), lint (ruff and mypy), newest (the newest of everything). One that can't be installed gets one line here and
-# a file .venv/missing-NAME with the reason, for tools/test.py and tools/lint.sh; the next run tries again.
+# promises), lint (ruff and mypy), newest (the newest of everything); and effects (scikit-learn), for `make effects`.
+# One that can't be installed gets one line here and a file .venv/missing-NAME with the reason, for tools/test.py and
+# tools/lint.sh; the next run tries again.
 set -eu
 cd "$(dirname "$0")/.."
 
@@ -120,6 +121,7 @@ for name in "$@"; do
     case $name in
     jax) add jax "JAX" "$(cat $list)" --no-deps --requirement $list ;;
     torch) add torch "PyTorch" "$(cat $list)" --constraint requirements.txt --requirement $list ;;
+    effects) add effects "scikit-learn" "$(cat $list)" --no-deps --requirement $list ;;
     lint) add lint "ruff and mypy" "$(cat $list)" --no-deps --requirement $list ;;
     newest)
         # Every time, because the newest version changes.
