@@ -375,6 +375,18 @@ test_that("with several learning rates the moments are shown alone", {
   expect_identical(picture$labels$title, "When SWA averages")
 })
 
+test_that("a start in epochs is drawn once it is known in updates, and before if `updates` says how many", {
+  skip_without_ggplot2()
+  python_keras()
+  optimizer <- optimizer_swa("sgd", "2 epochs", 1)
+  expect_error(plot(optimizer), "^`updates` must be given: when `start_averaging = \"2 epochs\"` is in updates", class = "error")
+  expect_identical(nrow(plot(optimizer, updates = 7)$data), 7L)
+  model <- iris_model(optimizer)
+  fit(model, 3)
+  steps <- summary(optimizer)$updates / 3
+  expect_identical(which(plot(optimizer)$data$due)[1], as.integer(2 * steps) + 1L)
+})
+
 test_that("ggplot2 finds the methods of autoplot(), wherever it is called from", {
   skip_without_ggplot2()
   classes <- c(paste0("kerasoptimizers.", c("SlottedOptimizer", "SWALearningRate", "SWACallback", "SWAG")),
