@@ -200,8 +200,8 @@ swap_weights <- function(object) {
 #' You need `shadow_copy()` in two cases. [optimizer_ema()] with `trainable_weights_only = FALSE`
 #' cannot see the non-trainable weights by itself. And a model that you have built and compiled anew must have averages
 #' before `keras3::load_model_weights()` can load them from a file; otherwise it loads the weights only, and a
-#' warning says so. (`load_model()` of keras3 and `load_model_hdf5()` of keras, which make the model themselves, need nothing.) A second call changes
-#' nothing: averages that exist stay as they are.
+#' warning says so. (`load_model()` of keras3 and `load_model_hdf5()` of keras, which make the model themselves, need
+#' nothing.) A second call changes nothing: averages that exist stay as they are.
 #'
 #' # With keras3
 #' ```r

@@ -96,7 +96,8 @@ callback_swap_averages <- function(weights_too = FALSE) {
 #'   [kerasoptimizers-package] for which).
 #' @section Next step:
 #' Load a file with `load_model()` of keras3, or with `load_model_tf()` or `load_model_hdf5()` of keras. Call
-#' [update_batch_norm()] if the model has batch norm, and use it like any other model. [average_checkpoints()] averages several files.
+#' [update_batch_norm()] if the model has batch norm, and use it like any other model. [average_checkpoints()] averages
+#' several files.
 #' @section Errors:
 #' An argument that is not as described stops with an error that names it, and `fit()` stops
 #' if the model is not compiled with an averaging optimizer.

@@ -82,8 +82,8 @@
 #' * `kerasoptimizers.keras`: `"keras3"` or `"keras"`, see above.
 #'
 #' @section Examples of the help pages:
-#' They need no R package but reticulate: they call Python's Keras 3, as `keras <- reticulate::import("keras")`. Run them
-#' in a session where `library(keras)` is not attached, because with it `"sgd"` and the callbacks mean Keras 2.
+#' They need no other R package than reticulate: they call Python's Keras 3, as `keras <- reticulate::import("keras")`.
+#' Run them in a session where `library(keras)` is not attached, because with it `"sgd"` and the callbacks mean Keras 2.
 #'
 #' @section Next step:
 #' `vignette("kerasoptimizers")` trains, averages, evaluates and saves a model, with keras3 and with keras, and has a
