@@ -75,7 +75,7 @@ say_old_settings <- function(lr, decay, instead_of_lr) {
 #' @family averages
 #' @export
 #' @examplesIf Sys.getenv("RETICULATE_PYTHON") != "" && reticulate::py_module_available("keras")
-#' keras <- reticulate::import("keras")
+#' keras <- reticulate::import("keras") # Keras 3: without library(keras)
 #' model <- keras$Sequential(list(keras$layers$Dense(1L)))
 #' sgd <- keras$optimizers$SGD(0.3)
 #' model$compile(optimizer_swa(sgd, start_averaging = 20, average_period = 1), loss = "mse")
@@ -133,7 +133,7 @@ assign_average_vars <- function(object, variables = NULL, data = NULL, batch_siz
 #' @family averages
 #' @export
 #' @examplesIf Sys.getenv("RETICULATE_PYTHON") != "" && reticulate::py_module_available("keras")
-#' keras <- reticulate::import("keras")
+#' keras <- reticulate::import("keras") # Keras 3: without library(keras)
 #' model <- keras$Sequential(list(keras$layers$Dense(1L)))
 #' model$compile(optimizer_ema(keras$optimizers$SGD(0.3), average_decay = 0.9), loss = "mse")
 #' x <- matrix(rnorm(400), ncol = 2)
@@ -174,7 +174,7 @@ with_averages <- function(object, expr, data = NULL, batch_size = 32) {
 #' @family averages
 #' @export
 #' @examplesIf Sys.getenv("RETICULATE_PYTHON") != "" && reticulate::py_module_available("keras")
-#' keras <- reticulate::import("keras")
+#' keras <- reticulate::import("keras") # Keras 3: without library(keras)
 #' model <- keras$Sequential(list(keras$layers$Dense(1L)))
 #' sgd <- keras$optimizers$SGD(0.3)
 #' model$compile(optimizer_swa(sgd, start_averaging = 20, average_period = 1), loss = "mse")
@@ -200,8 +200,8 @@ swap_weights <- function(object) {
 #' You need `shadow_copy()` in two cases. [optimizer_ema()] with `trainable_weights_only = FALSE`
 #' cannot see the non-trainable weights by itself. And a model that you have built and compiled anew must have averages
 #' before `keras3::load_model_weights()` can load them from a file; otherwise it loads the weights only, and a
-#' warning says so. (`load_model()`, which makes the model itself, needs nothing.) A second call changes
-#' nothing: averages that exist stay as they are.
+#' warning says so. (`load_model()` of keras3 and `load_model_hdf5()` of keras, which make the model themselves, need
+#' nothing.) A second call changes nothing: averages that exist stay as they are.
 #'
 #' # With keras3
 #' ```r
@@ -229,7 +229,7 @@ swap_weights <- function(object) {
 #' @family averages
 #' @export
 #' @examplesIf Sys.getenv("RETICULATE_PYTHON") != "" && reticulate::py_module_available("keras")
-#' keras <- reticulate::import("keras")
+#' keras <- reticulate::import("keras") # Keras 3: without library(keras)
 #' model <- keras$Sequential(list(
 #'   keras$layers$Input(list(2L)), keras$layers$BatchNormalization(), keras$layers$Dense(1L)
 #' ))
@@ -277,7 +277,7 @@ has_shadow_copy <- function(object) find_averaging_optimizer(object)$has_shadow_
 #' @family averages
 #' @export
 #' @examplesIf Sys.getenv("RETICULATE_PYTHON") != "" && reticulate::py_module_available("keras")
-#' keras <- reticulate::import("keras")
+#' keras <- reticulate::import("keras") # Keras 3: without library(keras)
 #' model <- keras$Sequential(list(keras$layers$Dense(1L)))
 #' model$compile(optimizer_swa("sgd", average_period = 5), loss = "mse")
 #' summary(averaging_optimizer(model))

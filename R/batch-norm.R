@@ -44,7 +44,7 @@
 #' @family averages
 #' @export
 #' @examplesIf Sys.getenv("RETICULATE_PYTHON") != "" && reticulate::py_module_available("keras")
-#' keras <- reticulate::import("keras")
+#' keras <- reticulate::import("keras") # Keras 3: without library(keras)
 #' model <- keras$Sequential(list(
 #'   keras$layers$Input(list(2L)), keras$layers$BatchNormalization(), keras$layers$Dense(1L)
 #' ))

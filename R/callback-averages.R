@@ -40,7 +40,7 @@
 #' @seealso [plot_averaging()]
 #' @export
 #' @examplesIf Sys.getenv("RETICULATE_PYTHON") != "" && reticulate::py_module_available("keras")
-#' keras <- reticulate::import("keras")
+#' keras <- reticulate::import("keras") # Keras 3: without library(keras)
 #' model <- keras$Sequential(list(keras$layers$Dense(1L)))
 #' model$compile(optimizer_ema(keras$optimizers$SGD(0.3), average_decay = 0.9), loss = "mse")
 #' x <- matrix(rnorm(400), ncol = 2)
@@ -95,8 +95,9 @@ callback_swap_averages <- function(weights_too = FALSE) {
 #' @returns A Python callback for `fit()` of the R package keras3 or keras (see
 #'   [kerasoptimizers-package] for which).
 #' @section Next step:
-#' Load a file with `load_model()`, call [update_batch_norm()] if the model has batch norm, and use it
-#' like any other model. [average_checkpoints()] averages several files.
+#' Load a file with `load_model()` of keras3, or with `load_model_tf()` or `load_model_hdf5()` of keras. Call
+#' [update_batch_norm()] if the model has batch norm, and use it like any other model. [average_checkpoints()] averages
+#' several files.
 #' @section Errors:
 #' An argument that is not as described stops with an error that names it, and `fit()` stops
 #' if the model is not compiled with an averaging optimizer.
@@ -105,7 +106,7 @@ callback_swap_averages <- function(weights_too = FALSE) {
 #' @family schedules and callbacks
 #' @export
 #' @examplesIf Sys.getenv("RETICULATE_PYTHON") != "" && reticulate::py_module_available("keras")
-#' keras <- reticulate::import("keras")
+#' keras <- reticulate::import("keras") # Keras 3: without library(keras)
 #' model <- keras$Sequential(list(keras$layers$Dense(1L)))
 #' model$compile(optimizer_ema("sgd"), loss = "mse")
 #' x <- matrix(rnorm(200), ncol = 2)
@@ -184,7 +185,7 @@ callback_average_model_checkpoint <- function(update_weights, filepath, monitor 
 #' @family schedules and callbacks
 #' @export
 #' @examplesIf Sys.getenv("RETICULATE_PYTHON") != "" && reticulate::py_module_available("keras")
-#' keras <- reticulate::import("keras")
+#' keras <- reticulate::import("keras") # Keras 3: without library(keras)
 #' model <- keras$Sequential(list(keras$layers$Dense(1L)))
 #' model$compile(optimizer_ema(keras$optimizers$SGD(0.1), average_decay = 0.9), loss = "mse")
 #' x <- matrix(rnorm(400), ncol = 2)

@@ -61,7 +61,7 @@
 #' @family uncertainty
 #' @export
 #' @examplesIf Sys.getenv("RETICULATE_PYTHON") != "" && reticulate::py_module_available("keras")
-#' keras <- reticulate::import("keras")
+#' keras <- reticulate::import("keras") # Keras 3: without library(keras)
 #' model <- keras$Sequential(list(keras$layers$Dense(1L)))
 #' model$compile("sgd", loss = "mse")
 #' x <- matrix(rnorm(200), ncol = 2)
@@ -135,7 +135,7 @@ callback_swag <- function(start_epoch, rank = 20, freq = 1, lr_schedule = "manua
 #' @family uncertainty
 #' @name posterior
 #' @examplesIf Sys.getenv("RETICULATE_PYTHON") != "" && reticulate::py_module_available("keras")
-#' keras <- reticulate::import("keras")
+#' keras <- reticulate::import("keras") # Keras 3: without library(keras)
 #' model <- keras$Sequential(list(keras$layers$Input(list(2L)), keras$layers$Dense(1L)))
 #' model$compile("sgd", loss = "mse")
 #' x <- matrix(rnorm(200), ncol = 2)

@@ -23,7 +23,9 @@ declare_python_packages <- function() {
 #' package says that something is missing.
 #'
 #' You don't need it after `keras3::install_keras()` or `keras::install_keras()`. You also don't need it with
-#' reticulate 1.41 or newer if you have not chosen a Python: reticulate then installs what a session needs.
+#' reticulate 1.41 or newer if you have not chosen a Python: reticulate then installs what a session needs. That is
+#' Keras 3; for Keras 2 call `keras::py_require_legacy_keras()` right after `library(keras)`, which asks for it when it
+#' is attached. After `install_kerasoptimizers(keras = "keras")` you don't need that call.
 #'
 #' @param envname Name or path of the Python environment to install into. `NULL`, the
 #'   default, is the environment of the running Python, or if none runs `"r-reticulate"`, which is
@@ -45,6 +47,7 @@ declare_python_packages <- function() {
 #' @examples
 #' \dontrun{
 #' install_kerasoptimizers()
+#' install_kerasoptimizers(keras = "keras") # Keras 2
 #' }
 install_kerasoptimizers <- function(envname = NULL, keras = "keras3", backend = "tensorflow",
                                     ...) {

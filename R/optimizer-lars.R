@@ -58,7 +58,7 @@
 #' @family optimizers
 #' @export
 #' @examplesIf Sys.getenv("RETICULATE_PYTHON") != "" && reticulate::py_module_available("keras")
-#' keras <- reticulate::import("keras")
+#' keras <- reticulate::import("keras") # Keras 3: without library(keras)
 #' model <- keras$Sequential(list(keras$layers$Dense(1L)))
 #' model$compile(optimizer_lars(2, exclude_from_weight_decay = "bias"), loss = "mse")
 #' x <- matrix(rnorm(200), ncol = 2)

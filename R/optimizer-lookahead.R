@@ -60,7 +60,7 @@
 #' @seealso [assign_average_vars()] and [swap_weights()] to use the slow weights.
 #' @export
 #' @examplesIf Sys.getenv("RETICULATE_PYTHON") != "" && reticulate::py_module_available("keras")
-#' keras <- reticulate::import("keras")
+#' keras <- reticulate::import("keras") # Keras 3: without library(keras)
 #' model <- keras$Sequential(list(keras$layers$Dense(1L)))
 #' model$compile(optimizer_lookahead("sgd", sync_period = 5), loss = "mse")
 #' x <- matrix(rnorm(200), ncol = 2)

@@ -7,7 +7,11 @@
 #' per session. For the optimizers of tfaddons that are not here, such as `optimizer_decay_sgdw()`,
 #' `vignette("coming-from", package = "kerasoptimizers")` says what Keras has. The two averages
 #' differ in this: here the decay is constant unless
-#' `dynamic_decay` is `TRUE`, and a growing decay is one update behind.
+#' `dynamic_decay` is `TRUE`, and a growing decay counts the first update as 0, where [optimizer_ema()] counts it as 1.
+#'
+#' With the constant decay of 0.99 the average holds the starting weights for some hundred updates: their share is
+#' `0.99^n` after n updates, which is 37 % after 100 and 5 % after 300. `dynamic_decay = TRUE` avoids that, and so do a
+#' `start_step` after the first part of the training and [optimizer_ema()].
 #'
 #' @inheritParams optimizer_ema
 #' @inheritParams optimizer_swa

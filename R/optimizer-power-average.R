@@ -59,7 +59,7 @@
 #' @seealso [posthoc_average()] for the average of any width, [assign_average_vars()] for those that were kept.
 #' @export
 #' @examplesIf Sys.getenv("RETICULATE_PYTHON") != "" && reticulate::py_module_available("keras")
-#' keras <- reticulate::import("keras")
+#' keras <- reticulate::import("keras") # Keras 3: without library(keras)
 #' model <- keras$Sequential(list(keras$layers$Dense(1L)))
 #' model$compile(optimizer_power_average("sgd", sigma_rel = c(0.05, 0.2)), loss = "mse")
 #' x <- matrix(rnorm(200), ncol = 2)

@@ -71,7 +71,7 @@
 #'   [print()][print.kerasoptimizers] and [plot()][plot.kerasoptimizers] to see the snapshots.
 #' @export
 #' @examplesIf Sys.getenv("RETICULATE_PYTHON") != "" && reticulate::py_module_available("keras")
-#' keras <- reticulate::import("keras")
+#' keras <- reticulate::import("keras") # Keras 3: without library(keras)
 #' model <- keras$Sequential(list(keras$layers$Dense(1L)))
 #' sgd <- keras$optimizers$SGD(0.05, momentum = 0.9)
 #' model$compile(optimizer_swa(sgd, start_averaging = 10, average_period = 5), loss = "mse")

@@ -81,12 +81,17 @@
 #' @section Options:
 #' * `kerasoptimizers.keras`: `"keras3"` or `"keras"`, see above.
 #'
+#' @section Examples of the help pages:
+#' They need no other R package than reticulate: they call Python's Keras 3, as `keras <- reticulate::import("keras")`.
+#' Run them in a session where `library(keras)` is not attached, because with it `"sgd"` and the callbacks mean Keras 2.
+#'
 #' @section Next step:
-#' `vignette("kerasoptimizers")` trains, averages, evaluates and saves a model, with keras3 and with keras.
+#' `vignette("kerasoptimizers")` trains, averages, evaluates and saves a model, with keras3 and with keras, and has a
+#' table of the calls that differ.
 #'
 #' @keywords internal
 #' @examplesIf Sys.getenv("RETICULATE_PYTHON") != "" && reticulate::py_module_available("keras")
-#' keras <- reticulate::import("keras")
+#' keras <- reticulate::import("keras") # Keras 3: without library(keras)
 #' x <- matrix(rnorm(200), ncol = 2)
 #' y <- x %*% c(1, -1)
 #' model <- keras$Sequential(list(keras$layers$Dense(1L)))

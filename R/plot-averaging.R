@@ -25,7 +25,7 @@
 #' @family what is going on
 #' @export
 #' @examplesIf Sys.getenv("RETICULATE_PYTHON") != "" && reticulate::py_module_available("keras")
-#' keras <- reticulate::import("keras")
+#' keras <- reticulate::import("keras") # Keras 3: without library(keras)
 #' model <- keras$Sequential(list(keras$layers$Dense(1L)))
 #' model$compile(optimizer_swa("sgd", start_averaging = 10, average_period = 2), loss = "mse")
 #' x <- matrix(rnorm(200), ncol = 2)

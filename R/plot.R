@@ -21,8 +21,8 @@
 #'   [learning_rate_schedule_swa()], or after `fit()` a callback of [callback_swa()]. For `autoplot()` also
 #'   a model compiled with such an optimizer.
 #' @param updates Number of updates to show: a whole number, 1 or more. `NULL`, the default, shows
-#'   twice the updates before averaging starts, or ten moves of the average if that is more (for
-#'   [optimizer_lars()] 1001).
+#'   twice the updates before averaging starts, or enough for ten moves of the average if that is more, and at least
+#'   those that were made. For [optimizer_lars()], which averages nothing, it shows at least 1001 updates.
 #' @param average_period Number of updates from one snapshot to the next: a whole number, 1 or more.
 #'   `NULL`, the default, is the length of a cycle, or 10 without cycles, as in [optimizer_swa()].
 #' @param ... Labels and limits, as `plot()` elsewhere in R has them: `main`, `sub`, `xlab` and `ylab` are strings,
@@ -55,7 +55,7 @@
 #' rate <- learning_rate_schedule_swa(0.1, 0.02, start_averaging = 200, cycle_updates = 50)
 #' if (requireNamespace("ggplot2", quietly = TRUE)) plot(rate, main = "My schedule") + ggplot2::theme_bw()
 #'
-#' keras <- reticulate::import("keras")
+#' keras <- reticulate::import("keras") # Keras 3: without library(keras)
 #' optimizer <- optimizer_swa(keras$optimizers$SGD(rate), start_averaging = 200, average_period = 50)
 #' if (requireNamespace("ggplot2", quietly = TRUE)) plot(optimizer)
 NULL

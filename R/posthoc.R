@@ -41,7 +41,7 @@
 #' @family choosing the average afterwards
 #' @export
 #' @examplesIf Sys.getenv("RETICULATE_PYTHON") != "" && reticulate::py_module_available("keras")
-#' keras <- reticulate::import("keras")
+#' keras <- reticulate::import("keras") # Keras 3: without library(keras)
 #' model <- keras$Sequential(list(keras$layers$Dense(1L)))
 #' model$compile(optimizer_power_average("sgd"), loss = "mse")
 #' x <- matrix(rnorm(200), ncol = 2)
@@ -153,7 +153,7 @@ posthoc_average <- function(model, directory, sigma_rel, at = NULL, data = NULL,
 #' @family choosing the average afterwards
 #' @export
 #' @examplesIf Sys.getenv("RETICULATE_PYTHON") != "" && reticulate::py_module_available("keras")
-#' keras <- reticulate::import("keras")
+#' keras <- reticulate::import("keras") # Keras 3: without library(keras)
 #' model <- keras$Sequential(list(keras$layers$Dense(1L)))
 #' model$compile(optimizer_power_average("sgd"), loss = "mse")
 #' x <- matrix(rnorm(200), ncol = 2)

@@ -47,7 +47,7 @@
 #' @family uncertainty
 #' @export
 #' @examplesIf Sys.getenv("RETICULATE_PYTHON") != "" && reticulate::py_module_available("keras")
-#' keras <- reticulate::import("keras")
+#' keras <- reticulate::import("keras") # Keras 3: without library(keras)
 #' model <- keras$Sequential(list(keras$layers$Dense(1L)))
 #' model$compile("sgd", loss = "mse")
 #' x <- matrix(rnorm(200), ncol = 2)
@@ -143,7 +143,7 @@ as_inputs <- function(x, models, name, call) {
 #' @family uncertainty
 #' @export
 #' @examplesIf Sys.getenv("RETICULATE_PYTHON") != "" && reticulate::py_module_available("keras")
-#' keras <- reticulate::import("keras")
+#' keras <- reticulate::import("keras") # Keras 3: without library(keras)
 #' model <- keras$Sequential(list(keras$layers$Dense(1L)))
 #' model$compile("sgd", loss = "mse")
 #' x <- matrix(rnorm(200), ncol = 2)
@@ -360,7 +360,7 @@ class_columns <- function(samples, type, level, call) {
 #' @family uncertainty
 #' @export
 #' @examplesIf Sys.getenv("RETICULATE_PYTHON") != "" && reticulate::py_module_available("keras")
-#' keras <- reticulate::import("keras")
+#' keras <- reticulate::import("keras") # Keras 3: without library(keras)
 #' model <- keras$Sequential(list(keras$layers$Dense(2L)))
 #' model$compile("adam", loss = loss_gaussian_nll())
 #' x <- matrix(rnorm(200), ncol = 2)

@@ -314,7 +314,7 @@ as.data.frame.kerasoptimizers.GaussianNLL <- as.data.frame.kerasoptimizers.Slott
 #' @name as.data.frame.callback_swa
 #' @export
 #' @examplesIf Sys.getenv("RETICULATE_PYTHON") != "" && reticulate::py_module_available("keras")
-#' keras <- reticulate::import("keras")
+#' keras <- reticulate::import("keras") # Keras 3: without library(keras)
 #' model <- keras$Sequential(list(keras$layers$Dense(1L)))
 #' model$compile("sgd", loss = "mse")
 #' x <- matrix(rnorm(200), ncol = 2)

@@ -93,7 +93,7 @@
 #' @family averages
 #' @export
 #' @examplesIf Sys.getenv("RETICULATE_PYTHON") != "" && reticulate::py_module_available("keras")
-#' keras <- reticulate::import("keras")
+#' keras <- reticulate::import("keras") # Keras 3: without library(keras)
 #' x <- matrix(rnorm(200), ncol = 2)
 #' y <- x %*% c(1, -1)
 #' start <- keras$Sequential(list(keras$layers$Input(list(2L)), keras$layers$Dense(1L)))
