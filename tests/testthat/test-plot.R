@@ -379,7 +379,8 @@ test_that("a start in epochs is drawn once it is known in updates, and before if
   skip_without_ggplot2()
   python_keras()
   optimizer <- optimizer_swa("sgd", "2 epochs", 1)
-  expect_error(plot(optimizer), "^`updates` must be given: when `start_averaging = \"2 epochs\"` is in updates", class = "error")
+  expect_error(plot(optimizer),
+               "^`updates` must be given: when `start_averaging = \"2 epochs\"` is in updates", class = "error")
   expect_identical(nrow(plot(optimizer, updates = 7)$data), 7L)
   model <- iris_model(optimizer)
   fit(model, 3)
