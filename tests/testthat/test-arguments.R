@@ -34,7 +34,7 @@ not_0_or_1 <- c(null, list(
 not_data <- list(
   "NULL" = NULL, '"x"' = "x", "a list of length 0" = list(),
   'a list whose element 2 is "x"' = list(1, "x"),
-  "a data frame" = iris, "an object of class factor" = factor("a"),
+  "an object of class factor" = factor("a"),
   "an object of type symbol" = as.name("x")
 )
 names_and <- function(...) c(not_a_string, list(...))
@@ -136,12 +136,13 @@ wrong <- list(
     swa_freq = list("a whole number >= 1", at_least_1),
     batch_size = list("a whole number >= 1", not_null(at_least_1)),
     verbose = list("0 or 1", not_0_or_1),
-    data = list("an array, a list of arrays or a data set",
+    data = list("an array, a data frame, a list of arrays or a data set",
                 c(not_null(not_data), list("a function" = mean))),
     backup_dir = list("a string", not_null(not_a_string)),
     n_converge = list("a whole number >= 1", at_least_1),
     n_tolerance = list("a whole number >= 1", at_least_1),
-    tolerance_ratio = list("a number >= 0", c(never_a_number, null))
+    tolerance_ratio = list("a number >= 0", c(never_a_number, null)),
+    snapshot_epoch = list('"first" or "last"', names_and('"middle"' = "middle"))
   ),
   callback_average_early_stopping = list(
     monitor = list("a string", not_a_string),
@@ -409,7 +410,7 @@ for (argument in c("x", "batch_size", "steps", "verbose")) {
   test_that(sprintf("update_batch_norm() refuses wrong values of `%s`", argument), {
     model <- iris_model("sgd", python_keras())
     case <- list(
-      x = list("an array, a list of arrays, a data set, a generator or a function", not_data),
+      x = list("an array, a data frame, a list of arrays, a data set, a generator or a function", not_data),
       batch_size = list("a whole number >= 1", at_least_1),
       steps = list("a whole number >= 1", not_null(at_least_1)),
       verbose = list('"auto", 0, 1 or 2', names_and("-1" = -1, "0.5" = 0.5))

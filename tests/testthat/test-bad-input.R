@@ -121,9 +121,9 @@ rows("`filepath` comes second", callback_average_model_checkpoint("model.keras",
 rows("`weight_decay_rate`", optimizer_lars(1, weight_decay = 0.1))
 rows(
   "must be something that plot() can show",
-  plot(lars$optimizer), plot(callback_swap_averages())
+  plot(callback_swap_averages())
 )
-rows("There is no argument `main`", plot(optimizer, main = "a"), plot(callback_swa(2), main = "a"))
+rows("There is no argument `col`", plot(optimizer, col = 1), plot(callback_swa(2), col = 1))
 rows("`model` must be built", update_batch_norm(unbuilt, iris_x))
 rows(
   "`x` must be an array, a data frame, a list of arrays, a data set",

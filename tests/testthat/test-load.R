@@ -135,7 +135,7 @@ test_that("methods go by public names of classes, wherever these stand in Python
     keras <- python_module(module)
     mro <- reticulate::py_eval("lambda m: [c.__module__ + '.' + c.__qualname__ for x in
       (m.SWA, m.LARS, m.SWACallback, m.SWAG, m.SwapAverages, m.AverageModelCheckpoint, m.SWALearningRate,
-       m.AverageSnapshots, m.LatestAverage)
+       m.AverageSnapshots, m.LatestAverage, m.AverageEarlyStopping, m.GaussianNLL)
       for c in x.__mro__]")(keras)
     expect_identical(setdiff(classes, mro), character())
     expect_false(any(grepl("^kerasoptimizers[.].*[.]", classes)))
