@@ -111,7 +111,8 @@ run <- function(method) {
   accuracy <- numeric(epochs)
   start <- proc.time()[["elapsed"]]
   for (epoch in seq_len(epochs)) {
-    fit(model, features[train, ], classes[train])
+    # Schedule-Free would say that the averages have to be asked for, as they are below.
+    suppressWarnings(fit(model, features[train, ], classes[train]), "kerasoptimizers_warning")
     # The averages stand in for the weights while the model is tested, and the training goes on
     # without them.
     averaged <- epoch * updates_per_epoch > method$averages_from
