@@ -372,7 +372,7 @@ def test_non_trainable_weights_are_averaged_when_asked(kind):
     optimizer = ExponentialMovingAverage(sgd(kind), **settings)
     model.compile(optimizer, "mse")
     x = np.random.default_rng(0).normal(size=(16, 4))
-    with pytest.raises(ValueError, match=r"call shadow_copy\(model\) before training"):
+    with pytest.raises(ValueError, match=r"shadow_copy\(model\) before training"):
         model.train_on_batch(x, x[:, :1])
     optimizer.shadow_copy(model)
     model.compile(optimizer, "mse")  # Keras 2 can't use a training step that has failed once

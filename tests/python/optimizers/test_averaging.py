@@ -735,7 +735,7 @@ def test_non_trainable_weights_are_averaged_when_asked(tmp_path):
 
     model.save(tmp_path / "model.keras")
     loaded = keras.models.load_model(tmp_path / "model.keras")
-    with pytest.raises(ValueError, match=r"call shadow_copy\(model\) before training"):
+    with pytest.raises(ValueError, match=r"shadow_copy\(model\) before training"):
         loaded.fit(x, y, verbose=0)
     loaded.optimizer.shadow_copy(loaded)
     assert_same([v.numpy() for v in loaded.optimizer.variables], [v.numpy() for v in optimizer.variables])
@@ -753,7 +753,7 @@ def test_non_trainable_weights_are_averaged_when_asked(tmp_path):
 def test_training_without_the_needed_shadow_copy_is_refused():
     model = batch_norm_model(whole())
     before = model.get_weights()
-    with pytest.raises(ValueError, match=r"call shadow_copy\(model\) before training"):
+    with pytest.raises(ValueError, match=r"shadow_copy\(model\) before training"):
         model.train_on_batch(*data())
     assert_same(model.get_weights()[:2], before[:2])
 
