@@ -83,6 +83,11 @@ is_posterior_list <- function(x) is_plain_list(x) && length(x) > 0 && all(vapply
 # For models with one input, a data frame as a matrix of its numbers.
 as_inputs <- function(x, models, name, call) {
   if (missing(x) || !is.data.frame(x) || length(models[[1]]$inputs) > 1) return(x)
+  without_frame(x, name, call)
+}
+
+# A data frame as a matrix of its numbers.
+without_frame <- function(x, name, call) {
   wrong <- names(x)[!vapply(x, function(column) is.numeric(column) || is.logical(column), NA)]
   if (length(wrong) > 0) {
     abort_argument(sprintf("`%s` must hold numbers only, and column `%s` does not.", name, wrong[[1]]), call)
