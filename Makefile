@@ -17,7 +17,7 @@ help:
 	@echo 'make lint      lintr, ruff and mypy'
 	@echo 'make check     R CMD build and R CMD check --as-cran'
 	@echo 'make benchmark time and memory of everything, measured here; takes hours'
-	@echo 'make effects   what each method brings: five data sets, tuned rates; half an hour on two cores; QUICK=1: minutes'
+	@echo 'make effects   what each method brings: five data sets, tuned rates; an hour of CPU time; QUICK=1: minutes'
 	@echo 'make uci       SWAG and ensembles on 20 splits of Boston (and Concrete): benchmarks/uci.md; minutes'
 	@echo 'make site      the package site with help pages and articles, in docs/'
 	@echo 'make vignettes run the vignettes again (needs the R packages keras3, keras and tfruns, and tensorboard)'

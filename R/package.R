@@ -73,7 +73,7 @@
 #' missing, the error says where the package looked and which command helps.
 #'
 #' @section Warnings:
-#' Warnings of this package are R warnings of the class `kerasoptimizers_warning`, also where Python found the
+#' Warnings of this package are R warnings of the class `kerasoptimizers_warning`, even if Python found the
 #' reason. A warning that comes up in the middle of `fit()`, or of another function that runs Python, is signalled
 #' when that function returns: R can't leave a function that Python is in. With `options(warn = 2)` the training is done
 #' then. Warnings of Keras and TensorFlow stay what they are, lines of text.
@@ -102,7 +102,7 @@
 "_PACKAGE"
 
 .onLoad <- function(libname, pkgname) {
-  register_loss_scale_methods()
+  register_methods_for_keras()
   # Loading reticulate takes most of a second, so it is loaded only when it is needed.
   if (isNamespaceLoaded("reticulate")) {
     prepare_reticulate()

@@ -89,22 +89,8 @@ plot.kerasoptimizers.SlottedOptimizer <- function(x, updates = NULL, ...) {
   ), facts$method, averages) + settings
 }
 
-# The optimizer inside of a LossScaleOptimizer, or of a compiled model. keras3 and keras have a plot() of their own for
-# models; autoplot() is ours. (The classes are Python's, or as the R package keras calls them.)
-#' @rawNamespace
-#' S3method(plot, keras.src.optimizers.loss_scale_optimizer.LossScaleOptimizer, plot_optimizer_inside)
-#' S3method(plot, tf_keras.src.mixed_precision.loss_scale_optimizer.BaseLossScaleOptimizer, plot_optimizer_inside)
-#' S3method(plot, keras.src.mixed_precision.loss_scale_optimizer.BaseLossScaleOptimizer, plot_optimizer_inside)
-#' S3method(plot, keras.src.trainers.trainer.Trainer, plot_optimizer_inside)
-#' S3method(plot, tf_keras.src.engine.training.Model, plot_optimizer_inside)
-#' S3method(ggplot2::autoplot, keras.src.optimizers.loss_scale_optimizer.LossScaleOptimizer, plot_optimizer_inside)
-#' S3method(ggplot2::autoplot, tf_keras.src.mixed_precision.loss_scale_optimizer.BaseLossScaleOptimizer,
-#'          plot_optimizer_inside)
-#' S3method(ggplot2::autoplot, keras.src.mixed_precision.loss_scale_optimizer.BaseLossScaleOptimizer,
-#'          plot_optimizer_inside)
-#' S3method(ggplot2::autoplot, keras.src.trainers.trainer.Trainer, plot_optimizer_inside)
-#' S3method(ggplot2::autoplot, tf_keras.src.engine.training.Model, plot_optimizer_inside)
-#' S3method(ggplot2::autoplot, keras.engine.training.Model, plot_optimizer_inside)
+# Draws the optimizer inside a LossScaleOptimizer or a compiled model. keras3 and keras have their own plot() for
+# models, which comes first; autoplot() always draws the optimizer.
 plot_optimizer_inside <- function(x, ...) {
   call <- rlang::current_env()
   optimizer <- without_loss_scaling(live(x, "object"))

@@ -167,30 +167,39 @@ summary.kerasoptimizers.SWALearningRate <- function(object, ...) {
 #' @export
 summary.kerasoptimizers.GaussianNLL <- function(object, ...) summarize(live(object, "loss"), "min_variance")
 
-# Under mixed precision Keras puts a LossScaleOptimizer around an optimizer. These are its classes with Keras 3,
-# and with Keras 2 without and with the R package keras.
+# Keras's own classes that get methods here, as Python calls them; the last of each as the R package keras does. Under
+# mixed precision Keras puts a LossScaleOptimizer around an optimizer.
 loss_scale_classes <- c(
   "keras.src.optimizers.loss_scale_optimizer.LossScaleOptimizer",
   "tf_keras.src.mixed_precision.loss_scale_optimizer.BaseLossScaleOptimizer",
   "keras.src.mixed_precision.loss_scale_optimizer.BaseLossScaleOptimizer"
 )
+model_classes <- c(
+  "keras.src.trainers.trainer.Trainer", "tf_keras.src.engine.training.Model", "keras.engine.training.Model"
+)
 
-# Methods for them that show an optimizer of ours inside, and leave others to the next method.
-register_loss_scale_methods <- function() {
+# Methods that show this package's optimizer inside, and leave any other to the next method.
+register_methods_for_keras <- function() {
   is_ours <- function(x) inherits(x, "kerasoptimizers.SlottedOptimizer")
   inside <- function(x) if (is_live_python(x)) without_loss_scaling(x)
-  methods <- list(
-    print = function(x, ...) {
-      if (!is_ours(inside(x))) return(NextMethod())
-      print(inside(x))
-      invisible(x)
-    },
-    summary = function(object, ...) if (is_ours(inside(object))) summary(inside(object)) else NextMethod(),
-    as.data.frame = function(x, ...) if (is_ours(inside(x))) as.data.frame(inside(x)) else NextMethod()
-  )
-  for (class in loss_scale_classes) {
-    for (generic in names(methods)) registerS3method(generic, class, methods[[generic]], baseenv())
+  register <- function(generic, classes, method, package = "base") {
+    for (class in classes) registerS3method(generic, class, method, asNamespace(package))
   }
+  register("print", loss_scale_classes, function(x, ...) {
+    if (!is_ours(inside(x))) return(NextMethod())
+    print(inside(x))
+    invisible(x)
+  })
+  register("summary", loss_scale_classes, function(object, ...) {
+    if (is_ours(inside(object))) summary(inside(object)) else NextMethod()
+  })
+  register("as.data.frame", loss_scale_classes, function(x, ...) {
+    if (is_ours(inside(x))) as.data.frame(inside(x)) else NextMethod()
+  })
+  # The R package keras draws its models itself.
+  register("plot", c(loss_scale_classes, model_classes[1:2]), plot_optimizer_inside)
+  draw <- function(...) register("autoplot", c(loss_scale_classes, model_classes), plot_optimizer_inside, "ggplot2")
+  if (isNamespaceLoaded("ggplot2")) draw() else setHook(packageEvent("ggplot2", "onLoad"), draw)
 }
 
 # A callback, schedule or loss, with those of its attributes that are not NULL.

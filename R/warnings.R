@@ -1,8 +1,8 @@
 # Python's warnings of this package become R warnings. Python gives the text of each to hear(). R must not signal it
-# while Python waits for an R function: a handler, such as that of tryCatch(), would jump over Python's stack. So it is
-# signalled when the R function returns that called Python: one of ours, or one of another package, such as fit().
+# while Python waits for an R function: a handler, such as that of tryCatch(), would jump over Python's stack. So it
+# comes when the R function that called Python returns: one of this package, or fit() of keras3, for example.
 
-# What is heard while functions of ours call Python: an environment for each call, the innermost last.
+# The texts that came while functions of this package call Python: an environment for each call, the innermost last.
 hearing <- new.env(parent = emptyenv())
 hearing$calls <- list()
 

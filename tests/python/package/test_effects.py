@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-pytest.importorskip("scipy")
+pytest.importorskip("scipy", reason="scipy, which comes with JAX, is not installed: make effects was not tested")
 sys.path.append(str(next(p / "benchmarks" for p in Path(__file__).resolve().parents if (p / "benchmarks").is_dir())))
 import effects  # noqa: E402
 import effects_report as report  # noqa: E402

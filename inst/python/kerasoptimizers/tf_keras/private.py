@@ -1,6 +1,6 @@
 """The private parts of Keras 2 that we need, each under our own name.
 
-`tests/python/package/test_private_names.py` fails on a Keras that renames one. What we override is in `OVERRIDDEN`.
+`tests/python/package/test_private_names.py` fails if Keras renames one. `OVERRIDDEN` lists the methods we override.
 """
 
 import tf_keras
