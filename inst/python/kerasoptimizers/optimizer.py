@@ -456,7 +456,8 @@ def has_schedule(optimizer: Any, private: Any) -> bool:
 def averaging_optimizer(model: Any) -> AveragingOptimizer:
     """The averaging optimizer a model was compiled with.
 
-    Looks through the `LossScaleOptimizer` that Keras puts around an optimizer under mixed precision.
+    Looks through the `LossScaleOptimizer` that Keras puts around an optimizer under mixed precision. Averages from a
+    file that wait for their model are set.
 
     Args:
         model: Keras model of either generation, or an optimizer: an averaging one, or one that scales its loss.

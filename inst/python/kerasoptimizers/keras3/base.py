@@ -57,7 +57,10 @@ class Base(LegacyMethods, keras.optimizers.Optimizer):
         On JAX the steps can't notice: they have the values of variables only.
         """
         model = private.training_on_jax() if self.built and self.backend.name == "jax" else None
-        if model is not None and private.trained_variables(self):
+        optimizer = getattr(model, "optimizer", None)
+        # One that is a part of another, such as Keras's MultiOptimizer, need not know all variables.
+        whole = self is optimizer or self is getattr(optimizer, "inner_optimizer", None)
+        if model is not None and whole and private.trained_variables(self):
             gradients.refuse_unknown(self, model.trainable_variables)
 
     def outside_of_traces(self):
