@@ -26,6 +26,14 @@ SUITES = {
     "torch": ("torch", "not keras2 and not once"),
 }
 
+#: Tests run compiled steps a few times only: XLA does not optimize them, and JAX compiles equal ones once. --long compiles
+#: as users do.
+QUICK = {
+    "XLA_FLAGS": "--xla_backend_optimization_level=0",
+    "JAX_COMPILATION_CACHE_DIR": str((RESULTS / "compiled").resolve()),
+    "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+    "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
+}
 
 #: With --newest: those of Python, but for the oldest Keras.
 NEWEST = ("tensorflow", "keras2", "jax", "torch")
@@ -35,7 +43,7 @@ def run(name, long, python):
     """Run a suite; its exit status, and the file of its results."""
     backend, markers = SUITES[name]
     # A missing Python module is a failure here, not a reason to skip.
-    environment = {**os.environ, "KERASOPTIMIZERS_REQUIRE_PYTHON": "true"}
+    environment = {**os.environ, "KERASOPTIMIZERS_REQUIRE_PYTHON": "true", **({} if long else QUICK)}
     if backend is None:
         results = RESULTS / "testthat.tsv"
         command = ["Rscript", "tools/test.R", str(results)]
