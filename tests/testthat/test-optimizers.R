@@ -440,7 +440,7 @@ test_that("LARS takes lr for its learning rate and says once how to do it now", 
   expect_identical(as.numeric(optimizer$learning_rate$numpy()), 0.5)
 })
 
-for (case in list(
+same_in_python <- list(
   list("SWA", optimizer_swa, list(start_averaging = 7, average_period = 4, clipnorm = 1)),
   list("Lookahead", optimizer_lookahead,
        list(sync_period = 4, slow_step_size = 0.3, decay = 0.01, slow_momentum = 0.5)),
@@ -452,30 +452,43 @@ for (case in list(
   list("PrimalAveraging", optimizer_primal_averaging,
        list(train_interpolation = 0.5, eval_interpolation = 0.9)),
   list("PowerAverage", optimizer_power_average, list(sigma_rel = 0.1))
-)) {
+)
+
+# What Python ends with: for each method its weights, then the averages. One process trains all.
+python_weights <- local({
+  found <- NULL
+  function(method) {
+    if (is.null(found)) {
+      np <- reticulate::import("numpy")
+      folder <- withr::local_tempdir()
+      np$save(file.path(folder, "x.npy"), iris_x)
+      np$save(file.path(folder, "y.npy"), iris_y)
+      # One by one, so that 4 stays "4", an integer, beside 0.3.
+      settings <- vapply(same_in_python, function(case) {
+        each <- sprintf('"%s": %s', names(case[[3]]), vapply(case[[3]], format, ""))
+        sprintf('"%s": {%s}', case[[1]], paste(each, collapse = ", "))
+      }, "")
+      writeLines(sprintf("{%s}", paste(settings, collapse = ", ")), file.path(folder, "settings.json"))
+      module <- system.file("python", package = "kerasoptimizers")
+      run(reticulate::py_exe(), c(test_path("fixtures", "train.py"), folder), env = paste0("PYTHONPATH=", module))
+      found <<- lapply(rlang::set_names(vapply(same_in_python, `[[`, "", 1)), function(method) {
+        saved <- np$load(file.path(folder, paste0(method, ".npz")))
+        lapply(saved$files, function(name) as.array(saved$f[[name]]))
+      })
+    }
+    found[[method]]
+  }
+})
+
+for (case in same_in_python) {
   test_that(paste("R and Python end with exactly the same weights:", case[[1]]), {
     keras <- python_keras()
-    np <- reticulate::import("numpy")
-    x <- withr::local_tempfile(fileext = ".npy")
-    y <- withr::local_tempfile(fileext = ".npy")
-    out <- withr::local_tempfile(fileext = ".npz")
-    np$save(x, iris_x)
-    np$save(y, iris_y)
-    # One by one, so that 4 stays "4", an integer, beside 0.3.
-    settings <- sprintf('"%s": %s', names(case[[3]]), vapply(case[[3]], format, ""))
-    settings <- paste0("{", paste(settings, collapse = ", "), "}")
-    module <- system.file("python", package = "kerasoptimizers")
-    run(reticulate::py_exe(), c(test_path("fixtures", "train.py"), x, y, case[[1]], settings, out),
-        env = paste0("PYTHONPATH=", module))
-
     inner <- keras$optimizers$SGD(0.05, momentum = 0.9)
     model <- train(iris_model(do.call(case[[2]], c(list(inner), case[[3]]))))
     trained <- weights_of(model)
     averaged <- weights_of(assign_average_vars(model))
 
-    saved <- np$load(out)
-    python <- lapply(saved$files, function(name) as.array(saved$f[[name]]))
-    expect_identical(c(trained, averaged), python)
+    expect_identical(c(trained, averaged), python_weights(case[[1]]))
     expect_false(identical(trained, averaged))
   })
 }

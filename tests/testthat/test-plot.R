@@ -195,13 +195,15 @@ known_plane <- function(...) {
 # The places, of 40 x 40 in the grid, that are in one of the filled polygons.
 filled <- function(picture) {
   polygons <- layer(picture, 1)
+  edges <- do.call(rbind, lapply(split(polygons, list(polygons$group, polygons$subgroup), drop = TRUE), function(p) {
+    next_one <- c(2:nrow(p), 1)
+    cbind(x = p$x, y = p$y, next_x = p$x[next_one], next_y = p$y[next_one])
+  }))
+  edges <- as.list(as.data.frame(edges))
   inside <- function(x, y) {
-    sum(vapply(split(polygons, list(polygons$group, polygons$subgroup), drop = TRUE), function(p) {
-      next_one <- c(2:nrow(p), 1)
-      crosses <- (p$y > y) != (p$y[next_one] > y)
-      at <- (p$x[next_one] - p$x) * (y - p$y) / (p$y[next_one] - p$y) + p$x
-      sum(crosses & x < at)
-    }, 0)) %% 2 == 1
+    crosses <- (edges$y > y) != (edges$next_y > y)
+    at <- (edges$next_x - edges$x) * (y - edges$y) / (edges$next_y - edges$y) + edges$x
+    sum(crosses & x < at) %% 2 == 1
   }
   at <- seq(1.013, 2.987, length.out = 40)
   outer(at, at, Vectorize(inside))
