@@ -14,20 +14,8 @@ import sys
 
 import numpy as np
 
-METHODS = {
-    "SWA": {"start_averaging": 2, "average_period": 3},
-    "Lookahead": {"sync_period": 4},
-    "ExponentialMovingAverage": {"average_decay": 0.9},
-    "MovingAverage": {"average_decay": 0.9, "start_step": 2},
-    "PrimalAveraging": {"eval_interpolation": 0.9},
-    "ScheduleFree": {"warmup_steps": 4, "weight_decay_at_y": 0.1},
-    "LARS": {},
-}
-SETTINGS = {
-    "plain": {},
-    "clipnorm-decay": {"clipnorm": 0.1, "decay": 0.1},
-    "global_clipnorm": {"global_clipnorm": 0.1},
-}
+from cases import METHODS, X, Y, new_optimizer
+
 # (generation, method, settings): each method plain and clipped, each way of clipping.
 CASES = [
     (generation, method, settings)
@@ -43,8 +31,6 @@ CASES = [
         ("callbacks", "plain"),
     ]
 ]
-X = np.random.default_rng(0).normal(size=(64, 4)).astype("float32")
-Y = 2 * X[:, :1] - X[:, 1:2] ** 2
 
 
 def generation(number):
@@ -58,14 +44,6 @@ def generation(number):
 
         import kerasoptimizers.tf_keras as ours
     return keras, ours
-
-
-def new_optimizer(number, method, settings):
-    keras, ours = generation(number)
-    if method == "LARS":
-        return ours.LARS(0.5, **METHODS[method], **SETTINGS[settings])
-    inner = keras.optimizers.SGD(0.05, momentum=0.9)
-    return getattr(ours, method)(inner, **METHODS[method], **SETTINGS[settings])
 
 
 def new_model(number, optimizer, strategy, norm=False):
@@ -129,7 +107,7 @@ def run_case(number, method, settings, strategy, folder):
     """Train, swap, save, load and assign; returns {step: {variable: values by replica}}."""
 
     def optimizer():
-        return new_optimizer(number, method, settings)
+        return new_optimizer(*generation(number), method, settings)
 
     model = new_model(number, optimizer, strategy)
     fit(number, model, strategy)
@@ -161,7 +139,7 @@ def run_callbacks(number, strategy, folder):
     keras, ours = generation(number)
 
     def optimizer():
-        return new_optimizer(number, "SWA", "plain")
+        return new_optimizer(*generation(number), "SWA")
 
     def named(values):
         return {f"{i}": [np.asarray(value)] for i, value in enumerate(values)}

@@ -8,33 +8,27 @@ import tf_keras
 
 import kerasoptimizers
 import kerasoptimizers.tf_keras
+from cases import METHODS, SETTINGS, new_optimizer
 
 pytestmark = pytest.mark.once
 
 GENERATIONS = {3: (keras, kerasoptimizers), 2: (tf_keras, kerasoptimizers.tf_keras)}
-METHODS = {
-    "SWA": {"start_averaging": 2, "average_period": 3},
-    "Lookahead": {"sync_period": 4, "slow_momentum": 0.5, "inner_state": "average"},
-    "ExponentialMovingAverage": {},
-    "MovingAverage": {"start_step": 2},
-    "PowerAverage": {"sigma_rel": (0.1, 0.2)},
-    "PrimalAveraging": {"eval_interpolation": 0.9},
-    "ScheduleFree": {"warmup_steps": 4, "weight_decay_at_y": 0.1},
-    "LARS": {},
-}
+#: Where a method does more on replicas than with the settings of all tests.
+MORE = {"Lookahead": {"slow_momentum": 0.5, "inner_state": "average"}}
 SLOTS = {"Lookahead": "slow", "LARS": "momentum"}
-PLAIN, *CLIPPED = {}, {"clipnorm": 0.1, "decay": 0.1}, {"global_clipnorm": 0.1}
 
 
 def ways():
-    """(method, number of replicas, settings)"""
+    """A list of (method, number of replicas, settings)."""
+    short = {method: ("plain",) for method in ("Lookahead", "ExponentialMovingAverage", "ScheduleFree", "LARS")}
+    short["SWA"] = ("plain", "clipnorm-decay")
+    found = []
     for method in METHODS:
         for number in (2, 4):
-            for settings in (PLAIN, *CLIPPED):
-                few = {"SWA": (PLAIN, CLIPPED[0]), "MovingAverage": (), "PowerAverage": (), "PrimalAveraging": ()}
-                short = number == 2 and settings in few.get(method, (PLAIN,))
-                marks = () if short else pytest.mark.long
-                yield pytest.param(method, number, settings, marks=marks)
+            for settings in SETTINGS:
+                marks = () if number == 2 and settings in short.get(method, ()) else pytest.mark.long
+                found.append(pytest.param(method, number, settings, marks=marks))
+    return found
 
 
 def mirrored(number):
@@ -59,14 +53,6 @@ def train(keras, optimizer, strategy):
 def fit(model, epochs=1):
     x = np.random.default_rng(0).normal(size=(64, 4))
     model.fit(x, 2 * x[:, :1], batch_size=16, epochs=epochs, verbose=0, shuffle=False)
-
-
-def optimizer_of(generation, method, settings):
-    keras, module = GENERATIONS[generation]
-    settings = {**METHODS[method], **settings}
-    if method == "LARS":
-        return module.LARS(0.5, **settings)
-    return getattr(module, method)(keras.optimizers.SGD(0.05, momentum=0.9), **settings)
 
 
 def slots(model, method):
@@ -97,7 +83,7 @@ def test_replicas_average_as_one(generation, method, number, settings):
     keras, _ = GENERATIONS[generation]
 
     def optimizer():
-        return optimizer_of(generation, method, settings)
+        return new_optimizer(*GENERATIONS[generation], method, settings, **MORE.get(method, {}))
 
     alone = train(keras, optimizer, tf.distribute.get_strategy())
     together = train(keras, optimizer, mirrored(number))
@@ -124,7 +110,7 @@ def test_a_file_holds_the_averages_of_every_replica(generation, method, tmp_path
     keras, _ = GENERATIONS[generation]
 
     def optimizer():
-        return optimizer_of(generation, method, {})
+        return new_optimizer(*GENERATIONS[generation], method, **MORE.get(method, {}))
 
     strategy = mirrored(2)
     model = train(keras, optimizer, strategy)

@@ -16,35 +16,13 @@ import numpy as np  # noqa: E402
 import torch  # noqa: E402
 
 import kerasoptimizers  # noqa: E402
-
-METHODS = {
-    "SWA": {"start_averaging": 2, "average_period": 3},
-    "Lookahead": {"sync_period": 4},
-    "ExponentialMovingAverage": {"average_decay": 0.9},
-    "MovingAverage": {"average_decay": 0.9, "start_step": 2},
-    "PowerAverage": {"sigma_rel": (0.1, 0.2)},
-    "PrimalAveraging": {"eval_interpolation": 0.9},
-    "ScheduleFree": {"warmup_steps": 4, "weight_decay_at_y": 0.1},
-    "LARS": {},
-}
-SETTINGS = {
-    "plain": {},
-    "clipnorm-decay": {"clipnorm": 0.1, "decay": 0.1},
-    "global_clipnorm": {"global_clipnorm": 0.1},
-}
-X = np.random.default_rng(0).normal(size=(64, 4)).astype("float32")
-Y = 2 * X[:, :1] - X[:, 1:2] ** 2
-BATCH = 16
+from cases import BATCH, METHODS, SETTINGS, X, Y, new_optimizer  # noqa: E402
 
 
 def new_model(method, settings):
     keras.utils.set_random_seed(0)
     model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(8, "tanh"), keras.layers.Dense(1)]).to("cpu")
-    settings = {**METHODS[method], **SETTINGS[settings]}
-    if method == "LARS":
-        return model, kerasoptimizers.LARS(0.5, **settings)
-    inner = keras.optimizers.SGD(0.05, momentum=0.9)
-    return model, getattr(kerasoptimizers, method)(inner, **settings)
+    return model, new_optimizer(keras, kerasoptimizers, method, settings)
 
 
 def train(model, optimizer, index, number, epochs):
