@@ -19,13 +19,13 @@ new_averaging_optimizer <- function(class, optimizer, ..., name, clipnorm, clipv
   result
 }
 
-# Old scripts run; a message, once per session, names the new way.
-say_old <- function(id, old, new) {
-  cli::cli_inform(
-    c("!" = old, "i" = new), class = "kerasoptimizers_deprecated",
-    .frequency = "once", .frequency_id = paste0("kerasoptimizers_", id)
-  )
+# A message, once per session: who knows it need not read it again.
+say_once <- function(id, lines, class = "kerasoptimizers_message") {
+  cli::cli_inform(lines, class = class, .frequency = "once", .frequency_id = paste0("kerasoptimizers_", id))
 }
+
+# Old scripts run; a message names the new way.
+say_old <- function(id, old, new) say_once(id, c("!" = old, "i" = new), "kerasoptimizers_deprecated")
 
 say_old_settings <- function(lr, decay, instead_of_lr) {
   if (!is.null(lr)) say_old("lr", "{.arg lr} is deprecated.", instead_of_lr)
@@ -47,7 +47,7 @@ say_old_settings <- function(lr, decay, instead_of_lr) {
 #' start new averages, compile with a new optimizer. If you only want to look at the
 #' averages and then train on, use [with_averages()] or [swap_weights()]. In a model with
 #' batch normalization the statistics no longer fit: give `data` to recompute them, or call
-#' [update_batch_norm()] next.
+#' [update_batch_norm()] next. A message says so, once per session.
 #'
 #' @param object A Keras model compiled with one of this package's averaging optimizers,
 #'   or such an optimizer.
@@ -101,6 +101,12 @@ assign_average_vars <- function(object, variables = NULL, data = NULL, batch_siz
   variables <- if (is.null(variables) && is_model(object)) object$variables else
     variable_list(variables)
   call_python(optimizer$assign_average_vars(variables), rename = c(var_list = "variables"))
+  if (is_model(object) && import_ours("kerasoptimizers.finishing")$leaves_statistics(object)) {
+    say_once("batch_norm", c("i" = paste(
+      "The batch-norm statistics of the model belong to its last weights, not to the averages:",
+      "call {.code update_batch_norm(model, x)} next, or give {.arg data}."
+    )))
+  }
   invisible(object)
 }
 

@@ -21,7 +21,7 @@
 #'
 #' Use it if you think in epochs, or want to keep your optimizer as it is. If you want to
 #' average more than once per epoch, or to keep the last weights beside the average,
-#' use [optimizer_swa()]. Don't combine the two. Start after about three quarters of the
+#' use [optimizer_swa()]. Don't combine the two: a warning says so. Start after about three quarters of the
 #' epochs: averaging does not help while the weights are still far from a good place.
 #'
 #' # With keras3 and keras

@@ -204,3 +204,22 @@ test_that("the averages of a Keras 2 model are handled alike", {
   before <- weights_of(train(model))
   expect_true(all(mapply(Negate(identical), weights_of(assign_average_vars(model)), before)))
 })
+
+test_that("assign_average_vars() says once that batch-norm statistics belong to other weights", {
+  python_keras()
+  models <- lapply(c(TRUE, TRUE, FALSE), function(only) {
+    model <- iris_norm_model(optimizer_ema("sgd", average_decay = 0.9, trainable_weights_only = only))
+    shadow_copy(model$optimizer, model)
+    train(model)
+  })
+  forget <- function() rlang::reset_message_verbosity("kerasoptimizers_batch_norm")
+  forget()
+  expect_message(assign_average_vars(models[[1]]), "call `update_batch_norm(model, x)` next", fixed = TRUE,
+                 class = "kerasoptimizers_message")
+  expect_no_message(assign_average_vars(models[[2]]))
+  forget()
+  expect_no_message(assign_average_vars(models[[1]], data = iris_x))
+  # Averages of their own, and a model that has no statistics.
+  expect_no_message(assign_average_vars(models[[3]]))
+  expect_no_message(assign_average_vars(train(iris_model(optimizer_ema("sgd", average_decay = 0.9)))))
+})

@@ -29,9 +29,13 @@ def put(model: Any, variables: list[Any], values: Iterable[Any], data: Any = Non
     with Held([*variables, *statistics], backend) as held, held:
         for variable, value in zip(variables, values):
             backend.write(variable, backend.cast(value, backend.dtype(variable)))
-        if data is not None:
-            batch_norm.recalibrate_with(ours.batch_norm.pass_type(), model, data, batch_size)
+        _recalibrate(model, data, batch_size)
         held.keep()
+
+
+def _recalibrate(model, data, batch_size):
+    if data is not None:
+        batch_norm.recalibrate_with(module_for(model).batch_norm.pass_type(), model, data, batch_size)
 
 
 def warn_of_statistics(model: Any, action: str) -> None:
@@ -71,9 +75,15 @@ def assign_average_vars(model: Any, data: Any = None, batch_size: int = 32) -> N
     own = [variable for variable in model.variables if averages.position(variable) is not None]
     with Held([*own, *others_of(model, own)], ours.AveragingOptimizer.backend) as held, held:
         optimizer.assign_average_vars(model.variables)
-        if data is not None:
-            batch_norm.recalibrate_with(ours.batch_norm.pass_type(), model, data, batch_size)
+        _recalibrate(model, data, batch_size)
         held.keep()
+
+
+def leaves_statistics(model: Any) -> bool:
+    """Whether a model has batch-norm statistics, not frozen, that its averages do not cover."""
+    own = averaging_optimizer(model).averages
+    layers = module_for(model).batch_norm.pass_type().layers_of(model)
+    return any(own.position(layer.moving_mean) is None for layer in layers)
 
 
 class averages(contextlib.ExitStack):  # noqa: N801  `with averages(model):` reads like a function
@@ -122,9 +132,7 @@ class averages(contextlib.ExitStack):  # noqa: N801  `with averages(model):` rea
         try:
             then = functools.partial(self._ours.private.forget_values, weakref.ref(model))
             own.hold(self, others, then)
-            if self._data is not None:
-                pass_type = self._ours.batch_norm.pass_type()
-                batch_norm.recalibrate_with(pass_type, model, self._data, self._batch_size)
+            _recalibrate(model, self._data, self._batch_size)
         except BaseException:
             self.close()
             raise

@@ -1,10 +1,13 @@
 """SWACallback: keras-swa's numbers, and a last epoch that recalibrates batch norm exactly."""
 
+import warnings
+
 import keras
 import numpy as np
 import pytest
 
 from generations import GENERATIONS, Generation, assert_same, value, values
+from kerasoptimizers import KerasOptimizersWarning
 from recordings import recording
 
 pytestmark = pytest.mark.sample
@@ -733,3 +736,14 @@ def test_keras_2_in_graph_mode_is_refused_before_it_trains():
         callback.set_params({"epochs": 3})
         with pytest.raises(RuntimeError, match="^Keras 2 in graph mode is not supported: remove [^\n]*$"):
             callback.on_train_begin()
+
+
+@pytest.mark.parametrize("method, warns", [("SWA", True), ("ScheduleFree", True), ("Lookahead", False)])
+def test_beside_an_optimizer_with_averages_of_its_own_it_warns(kit, method, warns):
+    inner = kit.keras.optimizers.SGD(0.01)
+    model = dense(kit, getattr(kit, method)(inner))
+    with warnings.catch_warnings(record=True) as seen:
+        warnings.simplefilter("always")
+        fit(model, kit.SWACallback(3))
+    said = [str(w.message) for w in seen if issubclass(w.category, KerasOptimizersWarning)]
+    assert sum(text.endswith(f"leave out the callback, or {method}.") for text in said) == warns

@@ -8,9 +8,17 @@ numbers only (NumPy's .npz), and is complete or absent.
 import contextlib
 import os
 import re
+from collections.abc import Iterable
 from typing import Any
 
+import numpy as np
+
 from ..files import load_arrays, save_arrays
+
+
+def same_shapes(arrays: Iterable[Any], variables: list[Any]) -> bool:
+    """Whether arrays have the shapes of variables."""
+    return [np.shape(array) for array in arrays] == [tuple(variable.shape) for variable in variables]
 
 
 class Backup:
@@ -79,6 +87,14 @@ class Backup:
                 f"`backup_dir` must hold files that the callback wrote: '{path}' can't be read "
                 f"({type(error).__name__})."
             ) from error
+
+    def require_shapes(self, snapshots: Iterable[Any], variables: list[Any]) -> None:
+        """Raise unless each snapshot, a list of arrays, has the shapes of these variables."""
+        if not all(same_shapes(snapshot, variables) for snapshot in snapshots):
+            raise ValueError(
+                f"`backup_dir` must hold the {self.content} of this model: in '{self.folder}' shapes differ from those "
+                "of the model's weights."
+            )
 
     def clear(self) -> None:
         """Delete the states, and the folder if nothing else is in it."""

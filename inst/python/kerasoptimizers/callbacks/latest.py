@@ -4,8 +4,6 @@ import collections
 import warnings
 from typing import Any
 
-import numpy as np
-
 from .. import arguments, batch_norm
 from ..averages import Averages
 from ..files import listed, numbered
@@ -266,12 +264,8 @@ class LatestAverage(SwapAverages):
         variables, count = self._variables(), state["snapshots"]
         arrays, size = listed("weights", state), len(variables)
         latest = [arrays[i * size : (i + 1) * size] for i in range(count)]
-        shapes = [tuple(variable.shape) for variable in variables]
-        if len(arrays) != count * size or any([np.shape(a) for a in one] != shapes for one in latest):
-            raise ValueError(
-                f"`backup_dir` must hold the snapshots of this model: in '{self.backup_dir}' shapes differ from those "
-                "of the model's weights."
-            )
+        rest = arrays[count * size :]
+        self._backup.require_shapes([*latest, rest] if rest else latest, variables)
         self._forget()
         self._latest.extend(latest)
         self._moments.done = state["batches"]

@@ -9,7 +9,9 @@ from .. import arguments, batch_norm
 from ..files import listed, numbered
 from ..loss_valley import LossValley
 from ..notices import KerasOptimizersWarning
+from ..optimizer import AveragingOptimizer, with_inner
 from ..values import Held, Replaced, assign_all
+from .backup import same_shapes
 from .epochs import ByEpochs, automatic
 
 
@@ -41,6 +43,8 @@ class SWACallback(ByEpochs):
     that of the weights at the validations in between. Where batch norm needs a forward pass, that is one more epoch.
     `fit()` must be given validation data. Up to `n_tolerance` copies of the weights are kept on the host. If the loss
     falls to the end, there is no average: a warning says so, and the model keeps its weights.
+
+    With an averaging optimizer (other than Lookahead) a warning says that there are two averages now: use one of them.
 
     An error or interrupt while training leaves the model with its own weights and statistics,
     also in that last epoch and its validation. Callbacks that look at the model at the ends of
@@ -174,9 +178,22 @@ class SWACallback(ByEpochs):
         super().on_train_begin(logs)
         self._finished = self._final = None
         self._warned = False
+        self._warn_of_other_averages(model)
         self._watch_fit()
         if self.verbose and self.data is None and layers:
             print("The model has batch normalization: the last epoch will be a forward pass that trains nothing.")
+
+    def _warn_of_other_averages(self, model):
+        for optimizer in with_inner(model.optimizer):
+            # Lookahead's averages are where training goes on from.
+            if isinstance(optimizer, AveragingOptimizer) and optimizer.averages.rule.blend < 1:
+                name = type(optimizer).__name__
+                warnings.warn(
+                    f"SWACallback averages the weights of training, and {name} has averages of its own: the model will "
+                    f"end with those of the callback. Use one of the two: leave out the callback, or {name}.",
+                    KerasOptimizersWarning,
+                    stacklevel=2,
+                )
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
         super().on_epoch_begin(epoch, logs)
@@ -302,19 +319,14 @@ class SWACallback(ByEpochs):
             valley = self._new_valley()
             valley.take_entries(entries)
             held += [valley.average, *(snapshot.weights for snapshot in valley.latest)]
-        for values in held:
-            if values and not _fit(values, model):
-                raise ValueError(
-                    f"`backup_dir` must hold the average of this model: in '{self.backup_dir}' "
-                    "shapes differ from those of the model's weights."
-                )
+        self._backup.require_shapes(filter(None, held), floating_weights(model))
         self.snapshots, self.swa_weights, self._finished = entries["snapshots"], weights or None, finished or None
         if valley is not None:
             self._valley = valley
             self._show_valley(valley)
 
     def require_fit(self, model: Any) -> None:
-        if not _fit(self.swa_weights, model):
+        if not same_shapes(self.swa_weights, floating_weights(model)):
             raise ValueError("`swa_weights` must have the shapes of the model's weights.")
 
     def trains(self, epoch: int) -> bool:
@@ -412,12 +424,6 @@ class SWACallback(ByEpochs):
         self._put(model, self.swa_weights)
         run.write()
         self._finished = self._values(model)
-
-
-def _fit(averages, model):
-    """Whether averages have the shapes of the model's weights."""
-    shapes = [tuple(variable.shape) for variable in floating_weights(model)]
-    return [np.shape(average) for average in averages] == shapes
 
 
 def mean_with(mean: Any, array: Any, count: int) -> Any:
