@@ -132,7 +132,9 @@ open_picture <- function(path) {
 }
 
 draw <- function() {
-  colors <- c("#6b6b6b", "#d1495b", "#2e6f95", "#e09f3e")
+  # Colors that color-blind people can tell apart; line types and shapes for print in grey.
+  colors <- c("#000000", "#D55E00", "#0072B2", "#E69F00")
+  types <- c("solid", "42", "12", "4212")
   par(mfrow = c(1, 2), mar = c(3.4, 4, 2.8, 1), las = 1, cex.main = 1, mgp = c(2.6, 0.7, 0))
   in_dollars <- function(z) z * unit + center[["medv"]]
   order <- order(intervals$.pred)
@@ -145,7 +147,7 @@ draw <- function() {
     xlim = range(at), ylim = range(low, high, prices), bty = "l", xlab = "houses of the test, by prediction",
     ylab = "price, 1000 dollars", main = "SWAG: 90 % prediction intervals"
   )
-  segments(at, low, at, high, col = "#9ec5dd", lwd = 2)
+  segments(at, low, at, high, col = "#A9CFE6", lwd = 2)
   lines(at, in_dollars(intervals$.pred)[order], col = colors[3], lwd = 2)
   inside <- prices >= low & prices <= high
   points(at, prices, pch = 19, cex = 0.5, col = ifelse(inside, "#333333", colors[2]))
@@ -156,10 +158,10 @@ draw <- function() {
   )
   abline(0, 1, lty = 3, col = "#888888")
   for (i in seq_along(predictions)) {
-    lines(levels, covered[, i], type = "o", pch = 14 + i, col = colors[i], lwd = 1.5, cex = 0.7)
+    lines(levels, covered[, i], type = "o", pch = 14 + i, col = colors[i], lty = types[i], lwd = 1.5, cex = 0.7)
   }
   legend("topleft", inset = 0.02, legend = names(predictions), col = colors, pch = 14 + seq_along(predictions),
-         lwd = 1.5, bty = "n", cex = 0.85)
+         lty = types[seq_along(predictions)], lwd = 1.5, seg.len = 3, bty = "n", cex = 0.85)
 }
 
 path <- open_picture(file.path(folder, "intervals.png"))

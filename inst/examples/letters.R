@@ -160,7 +160,9 @@ open_picture <- function(path) {
 }
 
 draw <- function(results) {
-  colors <- c("#6b6b6b", "#d1495b", "#2a9d6f", "#2e6f95", "#d98c21")
+  # Colors that color-blind people can tell apart; line types and shapes for print in grey.
+  colors <- c("#000000", "#D55E00", "#009E73", "#0072B2", "#E69F00")
+  types <- c("solid", "solid", "42", "12", "4212")
   marks <- c(21, 19, 15, 17, 18)
   accuracy <- do.call(cbind, lapply(results, `[[`, "accuracy"))
   # The first epochs, far below, would squeeze the rest.
@@ -173,7 +175,7 @@ draw <- function(results) {
   )
   title(ylab = "test accuracy", line = 3.3)
   axis(1, at = unique(c(1, setdiff(round(pretty(c(1, epochs))), 0))))
-  grid(nx = NA, ny = NULL, col = "#e4e4e4", lty = 1)
+  grid(nx = NA, ny = NULL, col = "#E2E2E2", lty = 1)
   from <- half / updates_per_epoch
   abline(v = from + 0.5, lty = 3, col = colors[2])
   text(from + 0.5, bottom, "SWA averages from here", pos = 4, cex = 0.8, col = colors[2])
@@ -181,14 +183,14 @@ draw <- function(results) {
   for (i in rev(seq_along(results))) {
     lines(
       seq_len(epochs), accuracy[, i],
-      type = "o", col = colors[i], pch = marks[i], bg = "white", lwd = 2, cex = 0.8
+      type = "o", col = colors[i], lty = types[i], pch = marks[i], bg = "white", lwd = 2, cex = 0.8
     )
   }
   legend(
     "bottomright",
     inset = c(0.02, 0.1), bg = "white", box.col = "#cccccc", cex = 0.85,
     legend = paste0(table$method, "  ", table[["test accuracy"]]), col = colors, pch = marks,
-    pt.bg = "white", lwd = 2
+    lty = types, pt.bg = "white", lwd = 2, seg.len = 3
   )
 }
 
