@@ -26,8 +26,8 @@ SUITES = {
     "torch": ("torch", "not keras2 and not once"),
 }
 
-#: Tests run compiled steps a few times only: XLA does not optimize them, and JAX compiles equal ones once. --long compiles
-#: as users do.
+#: Tests run compiled steps a few times only: XLA does not optimize them, and JAX compiles equal ones once. With --long
+#: they are compiled as for users.
 QUICK = {
     "XLA_FLAGS": "--xla_backend_optimization_level=0",
     "JAX_COMPILATION_CACHE_DIR": str((RESULTS / "compiled").resolve()),
