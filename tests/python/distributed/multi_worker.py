@@ -149,18 +149,20 @@ def run_callbacks(number, strategy, folder):
         fit(number, model, strategy)
     else:
         validated = new_model(number, optimizer, strategy)
-        path = os.path.join(folder, "averages")
+        # One file for all: Keras 2 lets the first worker alone write it.
+        path = os.path.join(os.path.dirname(folder), "averages")
         callbacks = [
             ours.SwapAverages(),
             ours.AverageModelCheckpoint(False, path, save_weights_only=True),
         ]
         fit(number, validated, strategy, validation_data=(X, Y), callbacks=callbacks)
         seen["validated"] = named(validated.history.history["val_loss"])
-        validated.load_weights(path)
-        seen["checkpoint"] = named(validated.get_weights())
         by_epoch = new_model(number, lambda: "sgd", strategy)
         fit(number, by_epoch, strategy, callbacks=[ours.SWACallback(2, "cyclic", swa_freq=2)])
         seen["by_epoch"] = named(by_epoch.get_weights())
+        # The first worker has written it: they trained together since.
+        validated.load_weights(path)
+        seen["checkpoint"] = named(validated.get_weights())
         fit(number, model, strategy, callbacks=[ours.SWACallback(2)])
         seen["norm_by_epoch"] = named(model.get_weights())
     model.optimizer.swap_weights()

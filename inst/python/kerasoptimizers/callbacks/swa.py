@@ -192,7 +192,7 @@ class SWACallback(ByEpochs):
                     f"SWACallback averages the weights of training, and {name} has averages of its own: the model will "
                     f"end with those of the callback. Use one of the two: leave out the callback, or {name}.",
                     KerasOptimizersWarning,
-                    stacklevel=2,
+                    stacklevel=3,
                 )
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
