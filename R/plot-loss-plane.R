@@ -45,7 +45,6 @@
 #'   model has now.
 #' @param verbose `TRUE`, the default, or `FALSE`: whether to show a progress bar. A document that is being
 #'   knitted shows none.
-#' @param object The `$data` of such a picture.
 #' @param ... Labels and limits, as in [`plot()`][plot.kerasoptimizers] of an optimizer.
 #' @returns A ggplot. Its `$data` is a data frame of class `kerasoptimizers_loss_plane` with a row for each
 #'   grid point: its coordinates `first` and `second`, and columns with the `loss` and the model's

@@ -17,7 +17,7 @@
 #' optimizer. For a compiled model call `autoplot(model)`: `plot(model)` of the R packages keras3 and keras draws the
 #' model's layers.
 #'
-#' @param x,object An optimizer of this package, such as [optimizer_swa()] returns, a schedule of
+#' @param x An optimizer of this package, such as [optimizer_swa()] returns, a schedule of
 #'   [learning_rate_schedule_swa()], or after `fit()` a callback of [callback_swa()]. For `autoplot()` also
 #'   a model compiled with such an optimizer.
 #' @param updates Number of updates to show: a whole number, 1 or more. `NULL`, the default, shows
@@ -53,7 +53,9 @@
 #' @name plot.kerasoptimizers
 #' @examplesIf Sys.getenv("RETICULATE_PYTHON") != "" && reticulate::py_module_available("keras")
 #' rate <- learning_rate_schedule_swa(0.1, 0.02, start_averaging = 200, cycle_updates = 50)
-#' if (requireNamespace("ggplot2", quietly = TRUE)) plot(rate, main = "My schedule") + ggplot2::theme_bw()
+#' if (requireNamespace("ggplot2", quietly = TRUE)) {
+#'   plot(rate, main = "My schedule") + ggplot2::theme_bw()
+#' }
 #'
 #' keras <- reticulate::import("keras") # Keras 3: without library(keras)
 #' optimizer <- optimizer_swa(keras$optimizers$SGD(rate), start_averaging = 200, average_period = 50)
