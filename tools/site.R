@@ -47,6 +47,8 @@ withCallingHandlers(
 )
 dir.create(file.path(site, "examples"))
 invisible(file.copy(raw, file.path(site, "examples")))
+# The pages of figures link their tables.
+invisible(file.copy(Sys.glob("benchmarks/*.csv"), site))
 
 # Pages ------------------------------------------------------------------------
 
@@ -88,6 +90,18 @@ unwrap_examples <- function(page) {
 remove_addresses <- function(page) {
   printed <- xml2::xml_find_all(page, "//span[contains(@class, 'r-out')]")
   xml2::xml_remove(printed[grepl("^#> <.* object at 0x[0-9a-f]+>$", trimws(xml2::xml_text(printed)))])
+}
+
+# Of the many methods on one page the index names each function once.
+shorten_methods <- function(page) {
+  for (entry in xml2::xml_find_all(page, "//dt")) {
+    methods <- xml2::xml_find_all(entry, "./code[a/i]")
+    name <- sub("[(].*", "()", xml2::xml_text(methods))
+    xml2::xml_remove(methods[duplicated(name)])
+    links <- xml2::xml_find_first(methods[!duplicated(name)], "./a")
+    xml2::xml_remove(xml2::xml_contents(links))
+    xml2::xml_set_text(links, name[!duplicated(name)])
+  }
 }
 
 # Wide tables scroll by themselves on a narrow window, not the whole page.
@@ -153,6 +167,7 @@ for (file in files) {
   mend_pictures(page)
   unwrap_examples(page)
   remove_addresses(page)
+  if (file == "reference/index.html") shorten_methods(page)
   wrap_tables(page)
   add_contents(page)
   xml2::write_html(page, file.path(site, file))
