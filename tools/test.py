@@ -1,4 +1,4 @@
-"""test.py [--long] [--newest]: all suites, two at a time; then what was skipped and why, what failed, and the counts.
+"""test.py [--long] [--newest]: all suites, several at a time; then what was skipped and why, what failed, and the counts.
 
 A suite is pytest on one Keras, in a process of its own, or testthat. What each needs and leaves out is in SUITES.
 What `tools/setup.sh` could not install is counted as skipped, with the reason.
@@ -119,8 +119,8 @@ def main(arguments):
         names, python = NEWEST, str(VENV / "newest-packages" / "bin" / "python")
         if (VENV / "missing-newest").exists():
             sys.exit((VENV / "missing-newest").read_text().strip())
-    # Two at a time: most of it is Python, which keeps one core busy.
-    with ThreadPoolExecutor(2) as pool:
+    # One more than there are cores: a suite often waits for a process that it started.
+    with ThreadPoolExecutor((os.cpu_count() or 1) + 1) as pool:
         ended = list(pool.map(lambda name: run(name, "--long" in arguments, python), names))
     everything = [result for name, (status, path) in zip(names, ended) for result in results_of(name, status, path)]
     for line in skips(everything):
