@@ -1,4 +1,4 @@
-"""test.py [--long] [--newest]: all suites, several at a time; then what was skipped and why, what failed, and the counts.
+"""test.py [--long] [--newest]: all suites, several at once; then what was skipped and why, what failed, and the counts.
 
 A suite is pytest on one Keras, in a process of its own, or testthat. What each needs and leaves out is in SUITES.
 What `tools/setup.sh` could not install is counted as skipped, with the reason.
