@@ -22,13 +22,13 @@ SUITES = {
     "keras2": ("tensorflow", "keras2"),
     "testthat": (None, None),
     "jax": ("jax", "not keras2 and not once"),
-    "oldest-keras": ("tensorflow", "oldest_keras and not keras2"),
     "torch": ("torch", "not keras2 and not once"),
+    "oldest-keras": ("tensorflow", "oldest_keras and not keras2"),
 }
 
 #: Tests run compiled steps a few times only: XLA does not optimize them, and JAX compiles equal ones once. With --long
 #: they are compiled as for users.
-QUICK = {
+COMPILE_FAST = {
     "XLA_FLAGS": "--xla_backend_optimization_level=0",
     "JAX_COMPILATION_CACHE_DIR": str((RESULTS / "compiled").resolve()),
     "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
@@ -43,7 +43,7 @@ def run(name, long, python):
     """Run a suite; its exit status, and the file of its results."""
     backend, markers = SUITES[name]
     # A missing Python module is a failure here, not a reason to skip.
-    environment = {**os.environ, "KERASOPTIMIZERS_REQUIRE_PYTHON": "true", **({} if long else QUICK)}
+    environment = {**os.environ, "KERASOPTIMIZERS_REQUIRE_PYTHON": "true", **({} if long else COMPILE_FAST)}
     if backend is None:
         results = RESULTS / "testthat.tsv"
         command = ["Rscript", "tools/test.R", str(results)]

@@ -35,12 +35,16 @@ def put(model: Any, variables: list[Any], values: Iterable[Any], data: Any = Non
 
 def _recalibrate(model, data, batch_size):
     if data is not None:
-        batch_norm.recalibrate_with(module_for(model).batch_norm.pass_type(), model, data, batch_size)
+        batch_norm.recalibrate_with(_pass_type(model), model, data, batch_size)
+
+
+def _pass_type(model):
+    return module_for(model).batch_norm.pass_type()
 
 
 def warn_of_statistics(model: Any, action: str) -> None:
     """Say that a model's batch-norm statistics do not belong to its weights, if it has any that are not frozen."""
-    if module_for(model).batch_norm.pass_type().layers_of(model):
+    if _pass_type(model).layers_of(model):
         warnings.warn(
             f"{action}: the batch-norm statistics of '{model.name}' belong to other weights. Give `data`, or call "
             "update_batch_norm(model, x).",
@@ -82,8 +86,7 @@ def assign_average_vars(model: Any, data: Any = None, batch_size: int = 32) -> N
 def leaves_statistics(model: Any) -> bool:
     """Whether a model has batch-norm statistics, not frozen, that its averages do not cover."""
     own = averaging_optimizer(model).averages
-    layers = module_for(model).batch_norm.pass_type().layers_of(model)
-    return any(own.position(layer.moving_mean) is None for layer in layers)
+    return any(own.position(layer.moving_mean) is None for layer in _pass_type(model).layers_of(model))
 
 
 class averages(contextlib.ExitStack):  # noqa: N801  `with averages(model):` reads like a function

@@ -11,7 +11,7 @@ import pytest
 from keras import distribution
 
 import kerasoptimizers
-from cases import METHODS, X, Y, new_optimizer
+from cases import BATCH, METHODS, X, Y, new_optimizer
 from generations import assert_same
 from kerasoptimizers import SWACallback, SwapAverages, update_batch_norm
 
@@ -57,7 +57,7 @@ def new_model(optimizer, norm=False):
 
 
 def train(model, epochs=3, **arguments):
-    model.fit(X, Y, batch_size=16, epochs=epochs, verbose=0, shuffle=False, **arguments)
+    model.fit(X, Y, batch_size=BATCH, epochs=epochs, verbose=0, shuffle=False, **arguments)
     return model
 
 
@@ -173,6 +173,6 @@ def test_batch_norm_statistics_are_exact(name):
     train(model, 4, callbacks=[SWACallback(2)])
     assert_exact()
     model.optimizer.swap_weights()
-    update_batch_norm(model, X, batch_size=16, verbose=0)
+    update_batch_norm(model, X, batch_size=BATCH, verbose=0)
     assert_exact()
     train(model, 1)

@@ -14,7 +14,7 @@ import sys
 
 import numpy as np
 
-from cases import METHODS, X, Y, new_optimizer
+from cases import BATCH, METHODS, X, Y, new_optimizer
 
 # (generation, method, settings): each method plain and clipped, each way of clipping.
 CASES = [
@@ -59,11 +59,11 @@ def new_model(number, optimizer, strategy, norm=False):
 
 
 def fit(number, model, strategy, epochs=3, **arguments):
-    """Train on all the data, in batches of 16 over all replicas."""
+    """Train on all the data, in batches over all replicas."""
     if number == 3 and os.environ.get("TF_CONFIG"):
         # Keras 3's own fit() fails on several workers, with any optimizer.
         return loop(model, strategy, epochs)
-    model.fit(X, Y, batch_size=16, epochs=epochs, verbose=0, shuffle=False, **arguments)
+    model.fit(X, Y, batch_size=BATCH, epochs=epochs, verbose=0, shuffle=False, **arguments)
 
 
 def loop(model, strategy, epochs):
@@ -71,7 +71,7 @@ def loop(model, strategy, epochs):
 
     def replica_step(x, y):
         with tf.GradientTape() as tape:
-            loss = tf.reduce_sum(tf.square(model(x, training=True) - y)) / 16.0
+            loss = tf.reduce_sum(tf.square(model(x, training=True) - y)) / BATCH
         variables = model.trainable_variables
         grads = tape.gradient(loss, [model.optimizer.backend.native(v) for v in variables])
         model.optimizer.apply_gradients(zip(grads, variables))
@@ -80,7 +80,7 @@ def loop(model, strategy, epochs):
     def step(x, y):
         strategy.run(replica_step, args=(x, y))
 
-    data = tf.data.Dataset.from_tensor_slices((X, Y)).batch(16)
+    data = tf.data.Dataset.from_tensor_slices((X, Y)).batch(BATCH)
     options = tf.data.Options()
     options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.DATA
     data = strategy.experimental_distribute_dataset(data.with_options(options))
@@ -166,7 +166,7 @@ def run_callbacks(number, strategy, folder):
         fit(number, model, strategy, callbacks=[ours.SWACallback(2)])
         seen["norm_by_epoch"] = named(model.get_weights())
     model.optimizer.swap_weights()
-    ours.update_batch_norm(model, X, batch_size=16, verbose=0)
+    ours.update_batch_norm(model, X, batch_size=BATCH, verbose=0)
     seen["norm"] = named(model.get_weights())
     return seen
 

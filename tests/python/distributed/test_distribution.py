@@ -8,25 +8,25 @@ import tf_keras
 
 import kerasoptimizers
 import kerasoptimizers.tf_keras
-from cases import METHODS, SETTINGS, new_optimizer
+from cases import BATCH, METHODS, SETTINGS, X, Y, new_optimizer
 
 pytestmark = pytest.mark.once
 
 GENERATIONS = {3: (keras, kerasoptimizers), 2: (tf_keras, kerasoptimizers.tf_keras)}
-#: Where a method does more on replicas than with the settings of all tests.
+#: Settings that give a method more to do on replicas.
 MORE = {"Lookahead": {"slow_momentum": 0.5, "inner_state": "average"}}
 SLOTS = {"Lookahead": "slow", "LARS": "momentum"}
 
 
 def ways():
     """A list of (method, number of replicas, settings)."""
-    short = {method: ("plain",) for method in ("Lookahead", "ExponentialMovingAverage", "ScheduleFree", "LARS")}
-    short["SWA"] = ("plain", "clipnorm-decay")
+    # What is not long: of each method the plain settings, but for these.
+    short = {"SWA": ("plain", "clipnorm-decay"), "MovingAverage": (), "PowerAverage": (), "PrimalAveraging": ()}
     found = []
     for method in METHODS:
         for number in (2, 4):
             for settings in SETTINGS:
-                marks = () if number == 2 and settings in short.get(method, ()) else pytest.mark.long
+                marks = () if number == 2 and settings in short.get(method, ("plain",)) else pytest.mark.long
                 found.append(pytest.param(method, number, settings, marks=marks))
     return found
 
@@ -51,8 +51,7 @@ def train(keras, optimizer, strategy):
 
 
 def fit(model, epochs=1):
-    x = np.random.default_rng(0).normal(size=(64, 4))
-    model.fit(x, 2 * x[:, :1], batch_size=16, epochs=epochs, verbose=0, shuffle=False)
+    model.fit(X, Y, batch_size=BATCH, epochs=epochs, verbose=0, shuffle=False)
 
 
 def slots(model, method):

@@ -26,7 +26,9 @@ def runs(tmp_path_factory):
     """(the cases, what one process alone saw, what each worker saw)."""
     folder = tmp_path_factory.mktemp("workers")
     seen = run_workers(multi_worker.CASES, folder)
-    alone = multi_worker.run_all(multi_worker.CASES, tf.distribute.get_strategy(), str(folder))
+    own = folder / "alone"
+    own.mkdir()
+    alone = multi_worker.run_all(multi_worker.CASES, tf.distribute.get_strategy(), str(own))
     return multi_worker.CASES, alone, seen
 
 

@@ -44,7 +44,7 @@ class SWACallback(ByEpochs):
     `fit()` must be given validation data. Up to `n_tolerance` copies of the weights are kept on the host. If the loss
     falls to the end, there is no average: a warning says so, and the model keeps its weights.
 
-    With an averaging optimizer (other than Lookahead) a warning says that there are two averages now: use one of them.
+    Don't use it with an averaging optimizer other than Lookahead: both would average, and a warning says so.
 
     An error or interrupt while training leaves the model with its own weights and statistics,
     also in that last epoch and its validation. Callbacks that look at the model at the ends of
@@ -185,12 +185,12 @@ class SWACallback(ByEpochs):
 
     def _warn_of_other_averages(self, model):
         for optimizer in with_inner(model.optimizer):
-            # Lookahead's averages are where training goes on from.
+            # With Lookahead training goes on from the averages: they are no second result.
             if isinstance(optimizer, AveragingOptimizer) and optimizer.averages.rule.blend < 1:
                 name = type(optimizer).__name__
                 warnings.warn(
-                    f"SWACallback averages the weights of training, and {name} has averages of its own: the model will "
-                    f"end with those of the callback. Use one of the two: leave out the callback, or {name}.",
+                    f"SWACallback and {name} both average the weights. At the end of training the model gets the "
+                    f"average of SWACallback. Use only one of them: leave out the callback, or {name}.",
                     KerasOptimizersWarning,
                     stacklevel=3,
                 )

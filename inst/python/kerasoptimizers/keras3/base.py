@@ -8,6 +8,7 @@ import numpy as np
 
 from .. import backends, gradients
 from ..legacy import LegacyMethods, require_replica_context
+from ..optimizer import with_inner
 from . import private
 
 
@@ -57,10 +58,10 @@ class Base(LegacyMethods, keras.optimizers.Optimizer):
         On JAX the steps can't notice: they have the values of variables only.
         """
         model = private.training_on_jax() if self.built and self.backend.name == "jax" else None
-        optimizer = getattr(model, "optimizer", None)
-        # One that is a part of another, such as Keras's MultiOptimizer, need not know all variables.
-        whole = self is optimizer or self is getattr(optimizer, "inner_optimizer", None)
-        if model is not None and whole and private.trained_variables(self):
+        if model is None or not private.trained_variables(self):
+            return
+        # One of several in Keras's MultiOptimizer does not know all variables.
+        if any(optimizer is self for optimizer in with_inner(model.optimizer)):
             gradients.refuse_unknown(self, model.trainable_variables)
 
     def outside_of_traces(self):
